@@ -1,0 +1,77 @@
+# unif2ace completion; written by python -m unif2ace_cli.completions, do not edit
+# Use: source unif2ace.bash, or copy it to ~/.local/share/bash-completion/completions/unif2ace
+
+_unif2ace_files() {
+    compopt -o filenames 2>/dev/null
+    local entry
+    while IFS= read -r entry; do COMPREPLY+=("$entry"); done < <(compgen "$1" -- "$current")
+}
+
+_unif2ace() {
+    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}"
+    local command="" flags="" words="" files=no index
+    COMPREPLY=()
+    for ((index = 1; index < COMP_CWORD; index++)); do
+        case "${COMP_WORDS[index]}" in
+            -*) ;;
+            *) command="${COMP_WORDS[index]}"; break ;;
+        esac
+    done
+    if [[ -z $command ]]; then
+        COMPREPLY=($(compgen -W "generate ask describe train eval quantize --help --version --debug" -- "$current"))
+        return
+    fi
+    case "$command:$previous" in
+        generate:-n|generate:--count) :; return ;;
+        generate:--prompts) _unif2ace_files -f; return ;;
+        generate:--seed) :; return ;;
+        generate:--steps) :; return ;;
+        generate:--guidance) :; return ;;
+        generate:--temperature) :; return ;;
+        generate:--sampler) COMPREPLY=($(compgen -W "maskgit ancestral euler first_hitting remdm halton moment" -- "$current")); return ;;
+        generate:--output|generate:-o) _unif2ace_files -f; return ;;
+        generate:--model) _unif2ace_files -f; return ;;
+        generate:--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        generate:--batch-size) :; return ;;
+        ask:--requests) _unif2ace_files -f; return ;;
+        ask:--face) :; return ;;
+        ask:--model) _unif2ace_files -f; return ;;
+        ask:--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        ask:--batch-size) :; return ;;
+        describe:--face) :; return ;;
+        describe:--model) _unif2ace_files -f; return ;;
+        describe:--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        describe:--batch-size) :; return ;;
+        train:--data) _unif2ace_files -d; return ;;
+        train:--output|train:-o) _unif2ace_files -f; return ;;
+        eval:--data) _unif2ace_files -d; return ;;
+        eval:--split) COMPREPLY=($(compgen -W "train val" -- "$current")); return ;;
+        eval:--limit) :; return ;;
+        eval:--seed) :; return ;;
+        eval:--output|eval:-o) _unif2ace_files -f; return ;;
+        eval:--model) _unif2ace_files -f; return ;;
+        eval:--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        quantize:--bits) COMPREPLY=($(compgen -W "8 4" -- "$current")); return ;;
+        quantize:--output|quantize:-o) _unif2ace_files -f; return ;;
+        quantize:--data) _unif2ace_files -d; return ;;
+        quantize:--limit) :; return ;;
+        quantize:--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+    esac
+    case "$command" in
+        generate) flags="-n --count --prompts --seed --steps --guidance --temperature --sampler --output -o --force -f --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=no ;;
+        ask) flags="--requests --face --align --no-align --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=yes ;;
+        describe) flags="--face --align --no-align --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=yes ;;
+        train) flags="--data --output -o --resume --dry-run --json --quiet -q --debug --help -h"; words="codec clip face locate model"; files=no ;;
+        eval) flags="--data --split --limit --seed --output -o --json --quiet -q --debug --model --device --help -h"; words="answers generation likelihood codec"; files=no ;;
+        quantize) flags="--bits --output -o --data --limit --force -f --json --quiet -q --debug --device --help -h"; words="mini"; files=yes ;;
+        completion) flags="--debug --help -h"; words="bash zsh fish"; files=no ;;
+    esac
+    if [[ $current == -* ]]; then
+        COMPREPLY=($(compgen -W "$flags" -- "$current"))
+        return
+    fi
+    [[ -n $words ]] && COMPREPLY=($(compgen -W "$words" -- "$current"))
+    [[ $files == yes ]] && _unif2ace_files -f
+}
+
+complete -F _unif2ace unif2ace

@@ -1,0 +1,105 @@
+"""`unif2ace eval` and `quantize`: reports, tables, what is checked before any work."""
+
+import json
+
+import pytest
+
+from unif2ace_cli.options import SUITES
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "data").mkdir()
+    return "data"
+
+
+def test_all_suites_by_default(cli, core, data):
+    assert cli("eval", "--data", data).code == 0
+    assert core.calls == [(SUITES, "mini", "val", None, 0)]
+
+
+def test_options_reach_the_core(cli, core, data):
+    cli("eval", "codec", "--data", data, "--limit", 5, "--seed", 9, "--split", "train", "--model", "other")
+    assert core.calls == [(("codec",), "other", "train", 5, 9)]
+
+
+def test_table_is_the_result(cli, data):
+    result = cli("eval", "answers", "--data", data)
+    assert "answers" in result.out and "0.8125" in result.out and "split val" in result.out
+    assert result.err == "note: measuring answers\n"
+
+
+def test_json_and_file_are_the_same_report(cli, data, tmp_path):
+    result = cli("eval", "answers", "codec", "--data", data, "--json", "--output", "r.json")
+    report = json.loads(result.out)
+    assert report == json.loads((tmp_path / "r.json").read_text())
+    assert list(report["suites"]) == ["answers", "codec"] and result.out.count("\n") == 1
+
+
+def test_file_is_replaced_whole(cli, data, tmp_path):
+    (tmp_path / "r.json").write_text("old")
+    cli("eval", "codec", "--data", data, "--output", "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())["split"] == "val"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "r.json"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("wibble", "--data", "data"), 2),
+        (("codec",), 2),
+        (("codec", "--data", "gone"), 1),
+        (("codec", "--data", "data", "--limit", "0"), 2),
+        (("codec", "--data", "data", "--split", "test"), 2),
+        (("codec", "--data", "data", "--output", "gone/r.json"), 1),
+        (("codec", "--data", "data", "--output", "data"), 2),
+    ],
+)
+def test_eval_checks_before_it_loads(cli, core, data, args, code):
+    result = cli("eval", *args)
+    assert result.code == code and result.err.count("\n") == 1 and core.loads == []
+
+
+def test_suites_are_those_of_the_core():
+    core = pytest.importorskip("unif2ace_core.evaluate.run")
+    assert tuple(core.SUITES) == SUITES
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantize_prints_sizes_and_folder(cli, core, bits):
+    result = cli("quantize", "mini", "--bits", bits, "-o", "small")
+    assert result.code == 0 and result.lines[-1] == "small"
+    assert "2.00 MB ->     1.00 MB  (0.50x)" in result.out
+    source, given, output, force = core.calls[0]
+    assert (source, given, str(output), force) == ("mini", bits, "small", False)
+
+
+def test_quantize_json_with_data_has_sizes_and_change(cli, core, data):
+    record = json.loads(cli("quantize", "mini", "--bits", 8, "-o", "small", "--data", data, "--json").out)
+    assert record["transformer_after"] == 1_000_000 and record["bits"] == 8
+    assert record["change"]["balanced_accuracy"] == {"before": 0.8125, "after": 0.8125}
+    assert [model for model, _ in core.loads] == ["mini", "small"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (("mini",), 2),
+        (("mini", "--bits", "8"), 2),
+        (("mini", "--bits", "8", "-o", "full"), 1),
+        (("mini", "--bits", "8", "-o", "full/file"), 1),
+        (("mini", "--bits", "8", "-o", "full/file/deep"), 1),
+        (("mini", "--bits", "8", "-o", "small", "--data", "gone"), 1),
+    ],
+)
+def test_quantize_checks_before_it_works(cli, core, tmp_path, args, code):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    result = cli("quantize", *args)
+    assert result.code == code and result.err.count("\n") == 1 and core.calls == []
+
+
+def test_force_lets_quantize_write_into_a_full_folder(cli, core, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    assert cli("quantize", "mini", "--bits", 8, "-o", "full", "--force").code == 0

@@ -1,0 +1,55 @@
+"""Fixtures: real face data where there is some, tiny models, and the embedded model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from unif2ace_core.config import ModelConfig
+from unif2ace_core.model.transformer import UniF2ace
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of labelled face photos, which a plain clone does not have."""
+    path = Path(os.environ.get("UNIF2ACE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (path / "celebahq.csv").exists():
+        pytest.skip(f"needs the labelled face photos in {path} (set UNIF2ACE_DATA)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Path:
+    """The directory of the model that ships with the package."""
+    path = Path(__file__).parents[1] / "unif2ace_core" / "assets" / "mini"
+    if not (path / "model.safetensors").exists():
+        pytest.skip("the embedded weights are not in this tree")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ModelConfig:
+    """A model small enough to build in every test; the mechanisms are all there."""
+    return ModelConfig(
+        width=64, layers=4, heads=2, ffn=96, rotary=16, text_vocabulary=40, codes=32, grid=(3, 3), text_length=12,
+        experts=4, top_k=2, expert_hidden=24, resampler=16, clip_width=20, face_width=12, noise_width=8,
+        noise_tokens=5,
+    )
+
+
+@pytest.fixture
+def tiny_model(tiny_config: ModelConfig) -> UniF2ace:
+    """Random weights, larger than at the start of training, so that every path matters."""
+    model = UniF2ace(tiny_config)
+    model.initialise(torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.08)
+    return model.eval()

@@ -1,0 +1,42 @@
+"""Toy posteriors small enough to enumerate, with published golden numbers (N = 2, K = 3 and N = 4, K = 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+A_CODES, A_K = torch.tensor([0, 2]), 3
+B_CODES, B_K = torch.tensor([1, 3, 0, 2]), 4
+
+# Rows: the other position holds 0, 1, 2 or the mask.
+_A_FIRST = torch.tensor(
+    [[0.25, 0.25, 0.5], [0.2, 0.6, 0.2], [0.65, 0.15, 0.2], [0.5, 0.3, 0.2]], dtype=torch.float64
+)
+_A_SECOND = torch.tensor(
+    [[0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]], dtype=torch.float64
+)
+_A_Z = torch.tensor([[1.0, 1.0, 0.8, 0.5], [1.25, 1.0, 1.0, 2.0]], dtype=torch.float64)
+_JOINT = torch.tensor([[0.10, 0.05, 0.25], [0.08, 0.12, 0.05], [0.15, 0.10, 0.10]], dtype=torch.float64)
+
+
+def toy_a(x: Tensor) -> Tensor:
+    """Logits `(B, 2, 3)` whose exp is c~ = Z c."""
+    first = (_A_FIRST * _A_Z[0][:, None])[x[:, 1]]
+    second = (_A_SECOND * _A_Z[1][:, None])[x[:, 0]]
+    return torch.stack([first, second], dim=1).log()
+
+
+def toy_b(x: Tensor) -> Tensor:
+    """Logits `(B, 4, 4)`: sin(1 + 2i + 3v) + sum over visible j of 0.5 cos(1 + i + 2j + 3v + 5 x_j)."""
+    axis = torch.arange(4, dtype=torch.float64)
+    i, j, v = axis[:, None, None], axis[None, :, None], axis[None, None, :]
+    visible = (x != B_K).double()[:, None, :, None]
+    context = 0.5 * torch.cos(1 + i + 2 * j + 3 * v + 5 * x.double()[:, None, :, None]) * visible
+    return torch.sin(1 + 2 * i[:, 0] + 3 * v[0]) + context.sum(dim=2)
+
+
+def toy_joint(x: Tensor) -> Tensor:
+    """Logits `(B, 2, 3)` of the exact conditionals of a joint distribution; -log J[0, 2] = 2 log 2."""
+    first = torch.cat([_JOINT.T, _JOINT.sum(dim=1)[None]])[x[:, 1]]
+    second = torch.cat([_JOINT, _JOINT.sum(dim=0)[None]])[x[:, 0]]
+    return torch.stack([first, second], dim=1).log()

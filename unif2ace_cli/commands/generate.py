@@ -1,0 +1,253 @@
+"""`unif2ace generate "rosy cheeks, hoop earrings"`: text in, one PNG per seed out, its path on stdout."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from unif2ace_cli import __version__, inputs, models, options, outputs
+from unif2ace_cli.console import Reporter, UsageError
+
+if TYPE_CHECKING:
+    from unif2ace_core.tasks.generate import GeneratedImage, GenerateOptions
+    from unif2ace_core.weights.resolve import LoadedModel
+
+USAGE = "PROMPT [-n N] [-o PATH] [OPTIONS]"
+SAMPLING = "Sampling (the model's own defaults where not given)"
+
+
+def run(
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="PROMPT", show_default=False, help="What the face is like.")
+    ] = None,
+    count: Annotated[int, typer.Option("-n", "--count", metavar="N", min=1, help="Images per prompt.")] = 1,
+    prompts: Annotated[
+        str | None,
+        typer.Option("--prompts", metavar="FILE|-", help='Read prompts: lines, or JSONL {"prompt", "seed"}.'),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            min=0,
+            help="Seed of the first image, the next take N+1, N+2 ...; random by default.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", metavar="N", min=1, rich_help_panel=SAMPLING, help="Sampling steps: more is slower."
+        ),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance",
+            metavar="F",
+            min=0,
+            rich_help_panel=SAMPLING,
+            help="How strictly to follow the prompt.",
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            metavar="F",
+            min=0,
+            rich_help_panel=SAMPLING,
+            help="Randomness: below 1 is safer, above 1 more varied.",
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            "--sampler", metavar="NAME", rich_help_panel=SAMPLING, help=", ".join(options.SAMPLERS) + "."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH|DIR",
+            rich_help_panel=options.OUTPUT_PANEL,
+            help="File or folder; by default PROMPT_sSEED.png in the current folder.",
+        ),
+    ] = None,
+    force: options.ForceOption = False,
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+    debug: options.DebugOption = False,
+    model: options.ModelOption = "mini",
+    device: options.DeviceOption = options.Device.auto,
+    batch_size: options.BatchOption = 8,
+) -> None:
+    """Write faces that a text describes.
+
+    Prints the path of each image. The PNG carries the prompt, the seed and all settings.
+    Existing files are kept: a new name gets _1, _2 ...
+
+    [dim]unif2ace generate "rosy cheeks, hoop earrings" --seed 7[/dim]
+
+    [dim]unif2ace generate --prompts prompts.txt -n 4 -o faces/[/dim]
+    """
+    reporter = Reporter(json=json, quiet=quiet)
+    check_numbers(guidance, temperature)
+    check_sampler(sampler)
+    texts, seeds = plan_requests(prompt, prompts, count, seed)
+    paths = outputs.image_paths(output, texts, seeds)
+    in_folder = output is not None and outputs.wants_folder(output, len(texts) > 1)
+    for path in {path.parent: path for path in paths}.values():
+        outputs.check_writable(path, make_folder=in_folder)
+    loaded = models.load(reporter, model, device, parts=None)
+    models.note_long_texts(reporter, loaded, texts, "prompt")
+    settings = sampling(steps, guidance, temperature, sampler)
+    produce(reporter, loaded, list(zip(texts, seeds, paths)), settings, batch_size, force)
+    if seed is None and not json:
+        reporter.note(f"seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else ""))
+
+
+def check_numbers(*values: float | None) -> None:
+    """Refuse nan and inf, which the parser takes for numbers."""
+    if any(value is not None and not math.isfinite(value) for value in values):
+        raise UsageError("--guidance and --temperature take finite numbers")
+
+
+def check_sampler(name: str | None) -> None:
+    """Refuse an unknown sampler before anything is loaded."""
+    if name is None or name in options.SAMPLERS:
+        return
+    from unif2ace_core.diffusion.samplers import SAMPLERS
+
+    if name not in SAMPLERS:
+        raise UsageError(f"no sampler '{name}'; choose from {', '.join(SAMPLERS)}")
+
+
+def plan_requests(
+    prompt: str | None, source: str | None, count: int, seed: int | None
+) -> tuple[list[str], list[int]]:
+    """(texts, seeds) of the images to make, `count` per prompt.
+
+    A prompt with its own seed uses seed .. seed + count - 1; the others share one running number.
+    """
+    if (prompt is None) == (source is None):
+        raise UsageError(
+            "give a PROMPT or --prompts FILE, not both"
+            if prompt is not None
+            else 'missing PROMPT; for example: unif2ace generate "rosy cheeks"'
+        )
+    if prompt is not None and not inputs.clean_text(prompt):
+        raise UsageError('the prompt is empty; say what the face is like, for example "rosy cheeks"')
+    entries = (
+        [inputs.Prompt(inputs.clean_text(prompt))]
+        if prompt is not None
+        else inputs.read_prompts(source or "")
+    )
+    running = secrets.randbelow(2**32) if seed is None else seed
+    texts: list[str] = []
+    seeds: list[int] = []
+    for entry in entries:
+        first = running if entry.seed is None else entry.seed
+        running += count if entry.seed is None else 0
+        texts += [entry.text] * count
+        seeds += range(first, first + count)
+    if max(seeds) > inputs.LARGEST_SEED:
+        raise UsageError(f"seed {max(seeds)} is too large; the largest is {inputs.LARGEST_SEED}")
+    return texts, seeds
+
+
+def sampling(
+    steps: int | None, guidance: float | None, temperature: float | None, sampler: str | None
+) -> GenerateOptions:
+    """The core's options; None leaves the model's default."""
+    from unif2ace_core.tasks.generate import GenerateOptions
+
+    given: dict[str, Any] = {
+        "steps": steps,
+        "guidance": guidance,
+        "temperature": temperature,
+        "sampler": sampler,
+    }
+    return GenerateOptions(**{key: value for key, value in given.items() if value is not None})
+
+
+def produce(
+    reporter: Reporter,
+    loaded: LoadedModel,
+    jobs: list[tuple[str, int, Path]],
+    settings: GenerateOptions,
+    batch_size: int,
+    force: bool,
+) -> None:
+    """Make the images and write each as soon as it is there."""
+    from unif2ace_core.tasks.generate import GenerateRequest, generate
+
+    requests = [GenerateRequest(text, seed) for text, seed, _ in jobs]
+    with reporter.progress("Generating", len(jobs)) as advance:
+        for (_, _, path), made in zip(jobs, generate(loaded, requests, settings, batch_size=batch_size)):
+            report(reporter, loaded, save(loaded, made, path, force), made)
+            advance(1)
+
+
+def save(loaded: LoadedModel, made: GeneratedImage, path: Path, force: bool) -> Path:
+    """Write the image with its settings inside; returns its final path."""
+    kinds = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+    kind = kinds.get(path.suffix.lower(), "PNG")
+    extra = {"pnginfo": png_text(describe_settings(loaded, made))} if kind == "PNG" else {"quality": 95}
+
+    def write(file: BinaryIO) -> None:
+        made.image.save(file, format=kind, **extra)
+
+    return outputs.write_file(path, write, force)
+
+
+def describe_settings(loaded: LoadedModel, made: GeneratedImage) -> dict[str, str]:
+    """What is needed to make the same image again, as texts."""
+    used = made.options
+    return {
+        "prompt": made.request.prompt,
+        "seed": str(made.request.seed),
+        "steps": str(used.steps),
+        "guidance": str(used.guidance),
+        "sampler": str(used.sampler),
+        "temperature": str(used.temperature),
+        "model": loaded.name,
+        "version": __version__,
+        "software": f"unif2ace {__version__}",
+    }
+
+
+def png_text(fields: dict[str, str]) -> Any:
+    """Fields as PNG text chunks (tEXt; iTXt where Latin-1 does not do)."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for key, value in fields.items():
+        info.add_text(key, value)
+    return info
+
+
+def report(reporter: Reporter, loaded: LoadedModel, path: Path, made: GeneratedImage) -> None:
+    """One line on stdout for one image."""
+    if not reporter.json:
+        reporter.line(str(path))
+        return
+    used = made.options
+    reporter.record(
+        {
+            "prompt": made.request.prompt,
+            "path": str(path),
+            "seed": made.request.seed,
+            "steps": used.steps,
+            "guidance": used.guidance,
+            "sampler": used.sampler,
+            "model": loaded.name,
+            "seconds": round(made.seconds, 3),
+        }
+    )

@@ -1,0 +1,126 @@
+"""Options that several commands share, the values they take, and how they look in the help."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from unif2ace_cli import console
+
+SAMPLERS = ("maskgit", "ancestral", "euler", "first_hitting", "remdm", "halton", "moment")
+"""Names in unif2ace_core.diffusion.samplers.SAMPLERS, which needs torch; a test compares."""
+SUITES = ("answers", "generation", "likelihood", "codec")
+"""Names in unif2ace_core.evaluate.run.SUITES; a test compares."""
+IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
+"""Suffixes that `generate` can write."""
+
+MODEL_PANEL = "Model"
+OUTPUT_PANEL = "Output"
+
+
+class Device(str, Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Recipe(str, Enum):
+    """What `train` can train."""
+
+    codec = "codec"
+    clip = "clip"
+    face = "face"
+    locate = "locate"
+    model = "model"
+
+
+class Bits(str, Enum):
+    """Precisions of `quantize`."""
+
+    eight = "8"
+    four = "4"
+
+
+class Split(str, Enum):
+    """Part of the data."""
+
+    train = "train"
+    val = "val"
+
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="ID",
+        rich_help_panel=MODEL_PANEL,
+        help="Embedded model ('mini'), a folder, or a hub id.",
+    ),
+]
+DeviceOption = Annotated[
+    Device,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|mps",
+        rich_help_panel=MODEL_PANEL,
+        help="Where to compute; auto takes the fastest there is.",
+    ),
+]
+BatchOption = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        min=1,
+        rich_help_panel=MODEL_PANEL,
+        help="Items computed at once; it changes speed and memory, not results.",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", rich_help_panel=OUTPUT_PANEL, help="Print one JSON object a line.")
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", rich_help_panel=OUTPUT_PANEL, help="No notes and no progress; errors still show."
+    ),
+]
+DebugOption = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        is_eager=True,
+        callback=console.set_debug,
+        rich_help_panel=OUTPUT_PANEL,
+        help="Show the traceback of an error.",
+    ),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", "-f", rich_help_panel=OUTPUT_PANEL, help="Overwrite existing files.")
+]
+FaceOption = Annotated[
+    int,
+    typer.Option(
+        "--face",
+        metavar="N",
+        min=0,
+        rich_help_panel="Input",
+        help="Which face: 0 is the largest, 1 the next largest.",
+    ),
+]
+AlignOption = Annotated[
+    bool,
+    typer.Option(
+        "--align/--no-align",
+        rich_help_panel="Input",
+        help="Find the face and frame it, or take the picture as it is.",
+    ),
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most N items per suite.")
+]

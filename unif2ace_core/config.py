@@ -1,0 +1,95 @@
+"""Sizes of the transformer as data, and the named presets. Counts are those of a checkpoint, not of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Group(IntEnum):
+    """The task group of a token: which routed experts may serve it."""
+
+    TEXT = 0  # language only: the shared expert alone
+    T2I = 1  # generation
+    MMU = 2  # understanding
+
+
+GROUPS = (Group.T2I, Group.MMU)
+SPECIALS = ("pad", "soi", "eoi", "sov", "eov", "t2i", "mmu", "t2v", "v2v", "lvg")  # Show-o's order after the text ids
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One transformer over text and image codes; field values of `mini` are the defaults."""
+
+    # trunk
+    width: int = 256  # D, channels of the residual stream
+    layers: int = 8  # parallel blocks
+    heads: int = 4  # attention heads
+    ffn: int = 1024  # hidden units of the shared expert and of dense blocks
+    rotary: int = 32  # leading dimensions of a head that rotate
+    norm_eps: float = 1e-5  # of every layer norm
+    # vocabulary: text ids, ten specials, image codes, the mask token
+    text_vocabulary: int = 2048  # BPE entries
+    codes: int = 8192  # K, size of the image codebook
+    code_bits: int = 0  # > 0 adds an embedding per LFQ bit while training; folded into the tables on export
+    grid: tuple[int, int] = (8, 8)  # rows and columns of image codes
+    text_length: int = 96  # longest prompt or question in BPE tokens
+    # token-level MoE
+    moe_every: int = 2  # every n-th block has both MoE levels
+    experts: int = 4  # n, routed experts per group
+    top_k: int = 2  # routed experts per token
+    expert_hidden: int = 192  # hidden units of a routed expert
+    # sequence-level MoE
+    sequence_t2i: tuple[str, ...] = ("copy", "zero", "noise", "copy")  # experts of the generation group
+    sequence_mmu: tuple[str, ...] = ("clip", "face", "copy", "copy")  # experts of the understanding group
+    sequence_top_k: int = 2  # experts per image
+    sequence_rho: float = 0.5  # start of 1 - w, the share of S(F(X)); 0 starts as the identity
+    resampler: int = 64  # d_r, width of the resampler
+    clip_width: int = 256  # d_F of the CLIP expert's patches
+    face_width: int = 128  # d_F of the face embedding
+    noise_width: int = 32  # d_F of the noise expert
+    noise_tokens: int = 16  # noise vectors drawn per image
+
+    @property
+    def positions(self) -> int:
+        """N, image codes per picture."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding: text, specials, codes, mask."""
+        return self.text_vocabulary + len(SPECIALS) + self.codes + 1
+
+    @property
+    def code_offset(self) -> int:
+        """Id of code 0."""
+        return self.text_vocabulary + len(SPECIALS)
+
+    @property
+    def mask_id(self) -> int:
+        """Id of the mask token, the last row."""
+        return self.vocabulary - 1
+
+    def special(self, name: str) -> int:
+        """Id of a special token, by its name in `SPECIALS`."""
+        return self.text_vocabulary + SPECIALS.index(name)
+
+    def is_moe(self, layer: int) -> bool:
+        """Whether a block has both MoE levels: layers 1, 3, 5, ... for `moe_every` 2."""
+        return layer % self.moe_every == self.moe_every - 1
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "mini": ModelConfig(),
+    "base": ModelConfig(
+        width=1024, layers=24, heads=16, ffn=4096, text_vocabulary=50295, grid=(16, 16), text_length=381,
+        experts=8, top_k=4, expert_hidden=256, sequence_rho=0.0, resampler=192, clip_width=1024, face_width=512,
+        noise_width=64, noise_tokens=256,
+    ),
+    "1.8b": ModelConfig(
+        width=2048, layers=24, heads=32, ffn=8192, text_vocabulary=50295, grid=(16, 16), text_length=381,
+        experts=8, top_k=4, expert_hidden=512, sequence_rho=0.0, resampler=256, clip_width=1024, face_width=512,
+        noise_width=64, noise_tokens=256,
+    ),
+}

@@ -1,0 +1,44 @@
+"""Photos brought to the training frame once and kept as one uint8 array on disk, so that training never waits for a decoder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unif2ace_core.data.sources import FaceRecord, PhotoStore
+from unif2ace_core.experts.align import crop, read_frames
+from unif2ace_core.weights.store import replacing
+
+
+def cache_directory() -> Path:
+    """Where prepared data is kept: the user's cache folder."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("unif2ace"))
+
+
+def aligned_pixels(data: Path, records: Sequence[FaceRecord], pixels: int = 128) -> np.ndarray:
+    """The records' photos in the training frame: (len(records), pixels, pixels, 3) uint8, memory-mapped.
+
+    The first call decodes every photo; later calls with the same records open the cached array.
+    """
+    key = hashlib.sha256(repr((str(data.resolve()), pixels, [(r.source, r.file) for r in records])).encode())
+    path = cache_directory() / f"pixels-{key.hexdigest()[:16]}.npy"
+    if not path.exists():
+        with replacing(path) as temporary:
+            _decode_all(data, records, pixels, temporary)
+    return np.load(path, mmap_mode="r")
+
+
+def _decode_all(data: Path, records: Sequence[FaceRecord], pixels: int, path: Path) -> None:
+    """Decode, align and write every photo."""
+    store, frames = PhotoStore(data), read_frames(data)
+    shape = (len(records), pixels, pixels, 3)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    for row, record in enumerate(records):
+        image = store.open(record)
+        array[row] = np.asarray(crop(image, frames.frame(record.source, record.file, *image.size), pixels))
+    array.flush()

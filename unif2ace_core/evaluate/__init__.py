@@ -1,0 +1,1 @@
+"""Metrics and suites behind `unif2ace eval`."""

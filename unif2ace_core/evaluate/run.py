@@ -1,0 +1,339 @@
+"""Runs the evaluation suites on a model: `unif2ace eval [SUITE ...] --data DIR`.
+
+    answers      agreement of `ask` with labels
+    generation   KID and FID of generated faces, agreement with their prompts
+    likelihood   bound on the negative log-likelihood of held-out codes
+    codec        reconstruction
+
+The suites get what they measure as functions; this file alone puts the model's tasks into them, and nothing
+in the core imports it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from unif2ace_core import __version__
+from unif2ace_core.data.captions import caption
+from unif2ace_core.data.sources import FaceRecord, read_records, source_names
+from unif2ace_core.errors import UserError
+from unif2ace_core.evaluate import answers, codec, fidelity, likelihood
+from unif2ace_core.evaluate.photos import aligned_photos, draw, located_photos, photo_pixels, pixels_of
+from unif2ace_core.experts.clip import read_attributes
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from unif2ace_core.weights.resolve import LoadedModel
+
+BATCH = 32
+LOCATED = ("emotion", "gender.celebahq", "gender.lfw")  # sections asked again through the model's locator
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Context:
+    """What a suite works with."""
+
+    model: LoadedModel
+    data: Path
+    split: str
+    limit: int | None
+    seed: int
+    extractor: fidelity.Extractor | None
+    progress: Callable[[int, int], None]
+
+    def records(self, sources: Sequence[str] | None = None, split: str | None = None) -> list[FaceRecord]:
+        """Records of the split; sources that the data folder lacks are left out."""
+        found = [name for name in sources or source_names(self.data) if name in source_names(self.data)]
+        return read_records(self.data, split or self.split, found) if found or not sources else []
+
+    def rng(self) -> random.Random:
+        """A fresh random stream, the same for every suite of one seed."""
+        return random.Random(self.seed)
+
+    def generator(self) -> torch.Generator:
+        """The same for tensors."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def count(self, usual: int) -> int:
+        """`usual`, or the user's limit."""
+        return usual if self.limit is None else self.limit
+
+
+# --- The suites ----------------------------------------------------------------------------------------
+
+
+def run_answers(context: Context) -> dict[str, Any]:
+    """See `answers`; the limit counts photos per true value of each question."""
+    probes = answers.plan(context.records(), context.rng(), context.count(answers.PER_VALUE))
+    if not probes:
+        raise UserError(f"no labelled photos of split {context.split!r} in {context.data}; check --data")
+    ask = asker(context.model)
+    photos = aligned_photos(context.data, (probe.record for probe in probes))
+    said = answers.ask_all(probes, photos, ask, on_progress=context.progress)
+    result = answers.report(probes, said, context.generator())
+    if context.model.locator is not None:
+        result["located"] = _located(context, [p for p in probes if p.section in LOCATED][::2], ask)
+    return result
+
+
+def _located(context: Context, probes: list[answers.Probe], ask: answers.Ask) -> dict[str, Any]:
+    """Some probes again, on photos aligned by the model's own locator; without a face an answer is wrong."""
+    from unif2ace_core.tasks.understand import align_face
+
+    def align(image: Image.Image) -> Image.Image | None:
+        try:
+            return align_face(context.model, image)
+        except UserError:
+            return None
+
+    records = {probe.record.key: probe.record for probe in probes}
+    photos = located_photos(context.data, records.values(), align)
+    said = answers.ask_all(probes, photos, ask)
+    found = answers.report(probes, said, context.generator())
+    return {"photos": len(records), "faces_found": round(len(photos) / max(1, len(records)), 4), **found}
+
+
+def run_generation(context: Context) -> dict[str, Any]:
+    """See `fidelity`; the limit counts generated pictures."""
+    records = context.records(fidelity.SOURCES)
+    if len(records) < 2:
+        raise UserError(f"suite generation needs photos of {' or '.join(fidelity.SOURCES)} in {context.data}")
+    rng = context.rng()
+    asked = fidelity.prompts(records, context.count(fidelity.COUNT), rng)
+    chosen = aligned_photos(context.data, records)
+    train = draw(context.records(fidelity.SOURCES, "train"), context.count(fidelity.COUNT), rng)
+    return fidelity.measure(
+        asked,
+        drawer(context.model),
+        held_out=pixels_of(chosen.values()),
+        prompted=pixels_of(chosen[prompt.record.key] for prompt in asked),
+        train=photo_pixels(context.data, train) if train else torch.empty(0),
+        extractor=extractor_of(context),
+        read=attribute_reader(context.model),
+        generator=context.generator(),
+        on_progress=context.progress,
+    )
+
+
+def run_likelihood(context: Context) -> dict[str, Any]:
+    """See `likelihood`; the limit counts photos, which are bounded with and without their captions."""
+    model, rng = context.model, context.rng()
+    chosen = draw(context.records(fidelity.SOURCES), context.count(likelihood.COUNT), rng)
+    if not chosen:
+        raise UserError(f"suite likelihood needs photos of {' or '.join(fidelity.SOURCES)} in {context.data}")
+    pixels, encode = photo_pixels(context.data, chosen), encoder(model)
+    codes = torch.cat([encode(_images(part)).cpu() for part in pixels.split(BATCH)])
+    found: dict[str, Any] = {}
+    texts = [caption(record, rng) for record in chosen]
+    for number, (name, prompts) in enumerate((("captions", texts), ("no_captions", [""] * len(texts)))):
+        ids = [model.tokenizer.encode(text) for text in prompts]
+
+        def progress(done: int, total: int, part: int = number) -> None:
+            context.progress(part * total + done, 2 * total)
+
+        estimate = likelihood.bound(
+            model.transformer,
+            codes,
+            ids,
+            model.tokenizer.end,
+            context.generator(),
+            BATCH,
+            on_progress=progress,
+        )
+        found[name] = likelihood.summary(estimate, model.config.positions, model.config.codes)
+    return {"n": len(codes), **found}
+
+
+def run_codec(context: Context) -> dict[str, Any]:
+    """See `codec`; the limit counts photos."""
+    records = draw(context.records((*fidelity.SOURCES, "lfw")), context.count(codec.COUNT), context.rng())
+    if not records:
+        raise UserError(f"no photos of split {context.split!r} in {context.data}; check --data")
+    decode = context.model.codec.decode
+    device = next(context.model.codec.parameters()).device
+    return codec.measure(
+        photo_pixels(context.data, records),
+        [record.source for record in records],
+        encode=encoder(context.model),
+        decode=lambda codes: decode(codes.to(device)),
+        size=context.model.config.codes,
+        extractor=context.extractor or clip_extractor(context.model),
+        generator=context.generator(),
+        on_progress=context.progress,
+    )
+
+
+SUITES: dict[str, Callable[[Context], dict[str, Any]]] = {
+    "answers": run_answers,
+    "generation": run_generation,
+    "likelihood": run_likelihood,
+    "codec": run_codec,
+}
+
+
+# --- The model as functions ----------------------------------------------------------------------------
+
+
+def asker(model: LoadedModel) -> answers.Ask:
+    """`ask` of the model on aligned photos, as text."""
+    from unif2ace_core.tasks.understand import ask
+
+    def say(pairs: Sequence[answers.Pair]) -> Iterable[str]:
+        return [answer.answer for answer in ask(model, pairs, batch_size=BATCH)]
+
+    return say
+
+
+def drawer(model: LoadedModel) -> fidelity.Draw:
+    """`generate` of the model with its default options, as uint8 (H, W, 3)."""
+    from unif2ace_core.tasks.generate import GenerateOptions, GenerateRequest, generate
+
+    def pictures(asked: Sequence[tuple[str, int]]) -> Iterator[Tensor]:
+        requests = [GenerateRequest(prompt=text, seed=seed) for text, seed in asked]
+        for made in generate(model, requests, GenerateOptions(), batch_size=BATCH):
+            yield pixels_of([made.image.convert("RGB")])[0]
+
+    return pictures
+
+
+def encoder(model: LoadedModel) -> Callable[[Tensor], Tensor]:
+    """Images (B, 3, H, W) in [-1, 1] -> codes (B, N), on the codec's device."""
+    device = next(model.codec.parameters()).device
+    return lambda images: model.codec.encode(images.to(device))
+
+
+def clip_extractor(model: LoadedModel) -> fidelity.Extractor | None:
+    """Pooled patches of the model's CLIP tower as features, or None without a tower."""
+    tower = model.clip
+    if tower is None:
+        return None
+    device = next(tower.parameters()).device
+    return lambda images: tower.features(images.to(device)).patches.mean(1)
+
+
+def extractor_of(context: Context) -> fidelity.Extractor:
+    """The injected extractor, else the model's own."""
+    found = context.extractor or clip_extractor(context.model)
+    if found is None:
+        raise UserError("the model has no CLIP expert for KID and FID; give an extractor or another model")
+    return found
+
+
+def attribute_reader(model: LoadedModel) -> fidelity.Reader | None:
+    """Probabilities of the model's attribute head, or None without it."""
+    tower = model.clip
+    if tower is None:
+        return None
+    device = next(tower.parameters()).device
+
+    @torch.no_grad()
+    def read(images: Tensor) -> dict[str, Tensor]:
+        return read_attributes(tower.features(images.to(device)).attributes)
+
+    return read
+
+
+def _images(pixels: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) -> fp32 (B, 3, H, W) in [-1, 1]."""
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+# --- Entry points --------------------------------------------------------------------------------------
+
+
+def run_suites(
+    names: Sequence[str],
+    model: str | LoadedModel,
+    data: Path,
+    split: str = "val",
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    on_progress: OnProgress | None = None,
+    extractor: fidelity.Extractor | None = None,
+) -> dict[str, Any]:
+    """Measure a model; the report is plain JSON.
+
+    Args:
+        names: keys of `SUITES`.
+        model: a loaded model, or what `load_model` takes.
+        data: folder with NAME.csv beside NAME.zip.
+        split: "val" or "train".
+        limit: photos or pictures per suite, in `answers` per true value of a question; None: each its own.
+        seed: of every draw.
+        device: for a model given by name.
+        on_progress: told (suite, done, total).
+        extractor: features for KID and FID, (B, 3, H, W) in [-1, 1] -> (B, D); the model's CLIP tower by default.
+
+    Raises:
+        UserError: unknown suite, or data that a suite needs is missing.
+    """
+    unknown = [name for name in names if name not in SUITES]
+    if unknown:
+        raise UserError(f"no suite {unknown[0]!r}; choose from {', '.join(SUITES)}")
+    loaded = _loaded(model, device)
+    found = {}
+    for name in names:
+
+        def progress(done: int, total: int, suite: str = name) -> None:
+            if on_progress:
+                on_progress(suite, done, total)
+
+        context = Context(loaded, Path(data), split, limit, seed, extractor, progress)
+        found[name] = SUITES[name](context)
+    return {
+        "model": loaded.name,
+        "split": split,
+        "seed": seed,
+        "limit": limit,
+        "device": str(loaded.device),
+        "extractor": "the model's CLIP tower, pooled" if extractor is None else "injected",
+        "versions": {"unif2ace": __version__, "model": loaded.version, "torch": str(torch.__version__)},
+        "suites": found,
+    }
+
+
+def _loaded(model: str | LoadedModel, device: str) -> LoadedModel:
+    """The model itself, or loaded by name."""
+    if not isinstance(model, str):
+        return model
+    from unif2ace_core.weights.resolve import load_model
+
+    return load_model(model, device=device)
+
+
+def answers_agreement(
+    first: str | LoadedModel,
+    second: str | LoadedModel,
+    data: Path,
+    n: int = 200,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """How often two models answer `n` held-out questions alike, in value and word for word.
+
+    The questions are those of suite `answers`; answers without a readable value are alike only word for word.
+    """
+    context = Context(_loaded(first, device), Path(data), "val", None, seed, None, lambda done, total: None)
+    pool = answers.plan(context.records(), context.rng())
+    probes = context.rng().sample(pool, min(n, len(pool)))
+    photos = aligned_photos(context.data, (probe.record for probe in probes))
+    said = [
+        answers.ask_all(probes, photos, asker(_loaded(model, device))) for model in (context.model, second)
+    ]
+    same = alike = 0
+    for probe, one, other in zip(probes, *said, strict=True):
+        value = answers.read(probe, one)
+        same += one == other
+        alike += one == other or (value is not None and value == answers.read(probe, other))
+    total = max(1, len(probes))
+    return {"n": len(probes), "same_value": round(alike / total, 4), "same_words": round(same / total, 4)}

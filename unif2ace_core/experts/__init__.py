@@ -1,0 +1,1 @@
+"""Frozen encoders F(X) of the photo, and what brings a photo into the training frame."""

@@ -1,0 +1,1 @@
+"""The transformer and both MoE levels: tensors and masks, no tasks, files or devices."""

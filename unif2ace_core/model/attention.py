@@ -1,0 +1,56 @@
+"""Multi-head attention with per-head layer norm on queries and keys and partial rotary embedding (Phi-1.5 as in Show-o).
+
+Reference: showlab/Show-o, models/phi.py (interface only); rotary on the first dimensions of a head, half-split pairing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unif2ace_core.config import ModelConfig
+from unif2ace_core.model.cache import LayerCache
+
+ROTARY_BASE = 10000.0
+
+
+def rotary_angles(positions: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (B, 1, L, dimensions / 2) in fp32 for positions (B, L)."""
+    exponents = torch.arange(0, dimensions, 2, device=positions.device, dtype=torch.float32) / dimensions
+    angles = positions[:, None, :, None].float() * ROTARY_BASE**-exponents
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the leading dimensions of x (B, H, L, d); pairs are (i, i + half)."""
+    half = cos.shape[-1]
+    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest.to(cos.dtype)], -1).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Self-attention; the mask says who sees whom."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.rotary = config.heads, config.rotary
+        head = config.width // config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.q_norm, self.k_norm = (nn.LayerNorm(head, eps=config.norm_eps) for _ in range(2))
+
+    def forward(
+        self, h: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, cache: LayerCache | None = None
+    ) -> Tensor:
+        """h (B, L, D), mask (B, 1, L, Lk) bool or None for all-visible -> (B, L, D).
+
+        With a cache, keys and values of earlier positions stand before the new ones; Lk counts both.
+        """
+        b, length, width = h.shape
+        q, k, v = (t.view(b, length, self.heads, -1).transpose(1, 2) for t in self.qkv(h).chunk(3, -1))
+        q, k = rotate(self.q_norm(q), *angles), rotate(self.k_norm(k), *angles)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        mixed = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), attn_mask=mask)
+        return self.out(mixed.transpose(1, 2).reshape(b, length, width))

@@ -1,0 +1,135 @@
+"""Grouped sequence-level MoE over the image span: one routing decision per image (paper, section 3.3).
+
+    z (N, D) -> mean of LN(z) -> router -> top-2 gates a
+    y = z + sum_e a_e (E_e(z) - z)                         delta form: two copies are the identity bit for bit
+
+    generation     copy  zero  noise  copy        E(z) = z | 0 | w z + (1 - w) S(noise)
+    understanding  clip  face  copy   copy        E(z) = w z + (1 - w) S(F(X))
+
+With rho = 1 - w the deltas are 0 (copy), -z (zero) and rho (S(F) - z).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from unif2ace_core.config import GROUPS, Group, ModelConfig
+
+FEATURES = ("clip", "face", "noise")  # experts with a resampler
+ZERO_BIAS = -2.0  # start of Zero's router bias: it removes the residual stream of the span
+
+
+@dataclass
+class Exploration:
+    """Replaces one selected expert by a drawn one, without which two copies would stay selected for ever."""
+
+    probability: float = 0.0  # per image
+    zero: bool = False  # whether Zero may be drawn
+    generator: torch.Generator | None = None
+
+
+@dataclass
+class SpanFeatures:
+    """Resampled features (R, N, d_r) of the R rows of a group, by expert; absent ones are masked out of routing.
+
+    `available[name]` (R,) bool says for which rows an expert exists; a missing key means for all.
+    """
+
+    resampled: Mapping[str, Tensor]
+    available: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class SequenceExperts(nn.Module):
+    """The experts of one group in one layer."""
+
+    def __init__(self, names: tuple[str, ...], config: ModelConfig) -> None:
+        super().__init__()
+        self.names, self.top_k = names, config.sequence_top_k
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.router = nn.Linear(config.width, len(names))
+        used = [name for name in FEATURES if name in names]
+        self.projections = nn.ModuleDict({name: nn.Linear(config.resampler, config.width) for name in used})
+        self.rho = nn.ParameterDict({name: nn.Parameter(torch.tensor(config.sequence_rho)) for name in used})
+
+    def route(self, z: Tensor, features: SpanFeatures, exploration: Exploration) -> Tensor:
+        """Gates (R, 4): softmax over the selected experts, exactly 0 elsewhere."""
+        logits = self.router(self.norm(z).mean(1)).float()
+        for index, name in enumerate(self.names):
+            if name in FEATURES:
+                missing = name not in features.resampled
+                there = torch.zeros(len(z), dtype=torch.bool) if missing else features.available.get(name)
+                if there is not None:
+                    logits[:, index] = logits[:, index].masked_fill(~there.to(logits.device), -torch.inf)
+        chosen = logits.topk(self.top_k, -1).indices
+        if exploration.probability:
+            chosen = self.explore(chosen, logits, exploration)
+        selected = torch.full_like(logits, -torch.inf).scatter(1, chosen, logits.gather(1, chosen))
+        return selected.softmax(-1)
+
+    def explore(self, chosen: Tensor, logits: Tensor, exploration: Exploration) -> Tensor:
+        """With the given probability put a uniformly drawn other expert into one of the selected slots."""
+        generator = exploration.generator
+        allowed = torch.ones(logits.shape, device=logits.device).scatter(1, chosen, 0.0)
+        allowed = allowed * logits.isfinite()
+        if not exploration.zero:
+            allowed[:, [name == "zero" for name in self.names]] = 0
+        drawn = torch.rand(logits.shape, generator=generator).to(logits.device).add(1e-6).mul(allowed).argmax(1)
+        slot = torch.randint(chosen.shape[1], (len(chosen),), generator=generator).to(chosen.device)
+        happens = torch.rand(len(chosen), generator=generator).to(chosen.device) < exploration.probability
+        happens = happens & (allowed.sum(1) > 0)
+        row = torch.arange(len(chosen), device=chosen.device)
+        replaced = torch.where(happens, drawn, chosen[row, slot])
+        return chosen.index_put((row, slot), replaced)
+
+    def forward(
+        self, z: Tensor, features: SpanFeatures, exploration: Exploration
+    ) -> tuple[Tensor, Tensor]:
+        """z (R, N, D) of the rows of this group -> y (R, N, D), gates (R, 4)."""
+        gates = self.route(z, features, exploration)
+        y = z
+        for index, name in enumerate(self.names):
+            gate = gates[:, index, None, None].to(z.dtype)
+            if name == "zero":
+                y = y - gate * z
+            elif name in features.resampled:
+                target = self.projections[name](features.resampled[name])
+                # where, not a product with 0: features of absent rows may be anything
+                y = y + torch.where(gate > 0, gate * self.rho[name].to(z.dtype) * (target - z), 0.0)
+        return y, gates
+
+
+class SequenceMoE(nn.Module):
+    """Both groups' sequence experts of one layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        names = {Group.T2I: config.sequence_t2i, Group.MMU: config.sequence_mmu}
+        self.groups = nn.ModuleDict({group.name.lower(): SequenceExperts(names[group], config) for group in GROUPS})
+
+    def forward(
+        self, x: Tensor, index: Tensor, rows: Mapping[str, Tensor], features: Mapping[str, SpanFeatures],
+        exploration: Exploration,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Apply each group's experts to the spans of its rows.
+
+        Args:
+            x: (B, L, D).
+            index: (B, N) positions of the image codes in each row.
+            rows: per group the rows (R,) that belong to it.
+            features: per group the resampled features of those rows.
+
+        Returns:
+            x with the spans replaced, and the gates (R, 4) per group.
+        """
+        gates = {}
+        for group, members in rows.items():
+            if not len(members):
+                continue
+            place = (members.unsqueeze(1), index[members])
+            y, gates[group] = self.groups[group](x[place], features[group], exploration)
+            x = x.index_put(place, y.to(x.dtype))
+        return x, gates

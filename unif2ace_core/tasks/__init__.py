@@ -1,0 +1,1 @@
+"""What a user asks for: a batch goes in, results come out."""

@@ -1,0 +1,170 @@
+"""Faces from text: prompt -> prefix cache -> sampler over masked codes -> pixels.
+
+    [t2i] [end] prompt [end] | [soi] mask x N [eoi]
+     computed once, cached     one forward a step, both guidance halves in it
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unif2ace_core.config import Group
+from unif2ace_core.diffusion.samplers import sample
+from unif2ace_core.errors import UserError
+from unif2ace_core.model.cache import KeyValueCache
+from unif2ace_core.model.transformer import Features
+from unif2ace_core.tokens.codec import to_pixels
+from unif2ace_core.tokens.sequence import t2i_prefix
+from unif2ace_core.weights.resolve import LoadedModel
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """How to sample; None takes the model's default."""
+
+    steps: int | None = None  # denoising steps
+    guidance: float | None = None  # g in (1 + g) conditional - g unconditional; 0 is plain
+    temperature: float | None = None  # the sampler's
+    sampler: str | None = None  # name in unif2ace_core.diffusion.samplers.SAMPLERS
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """One picture."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass
+class GeneratedImage:
+    """A picture with what made it."""
+
+    request: GenerateRequest
+    image: Image.Image
+    seconds: float  # share of its batch's time
+    options: GenerateOptions  # resolved
+    truncated: bool  # whether the prompt was cut to the model's text length
+
+
+FALLBACK = {"steps": 16, "guidance": 2.0, "temperature": 1.0, "sampler": "maskgit"}
+
+
+def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOptions:
+    """Fill None fields from the model's config and check the rest.
+
+    Raises:
+        UserError: steps below 1, negative guidance or temperature.
+    """
+    defaults = {**FALLBACK, **model.generation}
+    missing = {name: defaults[name] for name in FALLBACK if getattr(options, name) is None}
+    full = replace(options, **missing)
+    if full.steps is not None and full.steps < 1:
+        raise UserError(f"--steps {full.steps} is below 1; use 8 to 32")
+    for name in ("guidance", "temperature"):
+        value = getattr(full, name)
+        if not 0 <= value < 1e4:
+            raise UserError(f"--{name} {value} is out of range; use 0 or more")
+    return full
+
+
+class PromptedSpan:
+    """The model as a function of masked codes, under prompts whose prefixes are cached; see `posterior`."""
+
+    def __init__(self, model: LoadedModel, prompts: Sequence[Sequence[int]], noise: Tensor, guidance: float) -> None:
+        self.model, self.guidance = model, guidance
+        self.guided = guidance > 0
+        empty: list[int] = []
+        texts = [*prompts, *([empty] * len(prompts) if self.guided else [])]
+        prefixes = [t2i_prefix(text, model.tokenizer.end, model.config) for text in texts]
+        self.noise = torch.cat([noise, noise]) if self.guided else noise
+        self.lengths = torch.tensor([len(prefix) for prefix in prefixes], device=model.device)
+        self.visible = torch.arange(int(self.lengths.max()), device=model.device) < self.lengths.unsqueeze(1)
+        self.cache = self.run_prefix(prefixes)
+
+    def run_prefix(self, prefixes: Sequence[Sequence[int]]) -> KeyValueCache:
+        """Keys and values of the text, right-padded; pads are hidden by the mask."""
+        model, width = self.model, self.visible.shape[1]
+        pad = model.config.special("pad")
+        ids = torch.tensor([[*p, *[pad] * (width - len(p))] for p in prefixes], device=model.device)
+        causal = torch.ones(width, width, dtype=torch.bool, device=model.device).tril()
+        group = torch.where(self.visible, int(Group.T2I), -1)
+        positions = torch.arange(width, device=model.device).expand(len(ids), -1)
+        cache = KeyValueCache(model.config.layers)
+        model.transformer(ids, positions, causal.expand(len(ids), 1, -1, -1), group, cache=cache)
+        return cache.freeze()
+
+    def hidden(self, codes: Tensor) -> Tensor:
+        """Codes (B, N), masks as K -> final hidden states at the codes (B, N, D), guidance applied.
+
+        The head is affine and the two guidance weights sum to 1, so guiding hidden states equals guiding logits.
+        """
+        config = self.model.config
+        rows = torch.cat([codes, codes]) if self.guided else codes
+        b, n = rows.shape
+        ends = [torch.full((b, 1), config.special(name), device=rows.device) for name in ("soi", "eoi")]
+        ids = torch.cat([ends[0], rows + config.code_offset, ends[1]], 1)
+        positions = self.lengths.unsqueeze(1) + torch.arange(n + 2, device=rows.device)
+        mask = torch.cat([self.visible, torch.ones(b, n + 2, dtype=torch.bool, device=rows.device)], 1)
+        group = torch.full_like(ids, int(Group.T2I))
+        start = torch.ones(b, dtype=torch.long, device=rows.device)
+        output = self.model.transformer(
+            ids, positions, mask[:, None, None, :].expand(-1, 1, n + 2, -1), group, start,
+            Features(noise=self.noise), self.cache,
+        )
+        hidden = output.hidden[:, 1:-1]
+        if not self.guided:
+            return hidden
+        conditional, unconditional = hidden.chunk(2)
+        return conditional + self.guidance * (conditional - unconditional)
+
+    def posterior(self, codes: Tensor) -> Tensor:
+        """Logits (M, K) at the masked positions of codes (B, N), row-major."""
+        return self.model.transformer.code_logits(self.hidden(codes)[codes == self.model.config.codes])
+
+
+@torch.inference_mode()
+def sample_codes(
+    model: LoadedModel, requests: Sequence[GenerateRequest], options: GenerateOptions
+) -> tuple[Tensor, list[bool]]:
+    """Codes (B, N) of the requests under resolved options, and whether each prompt was cut."""
+    config = model.config
+    generators = [torch.Generator().manual_seed(request.seed % 2**63) for request in requests]
+    noise = torch.stack([torch.randn(config.noise_tokens, config.noise_width, generator=g) for g in generators])
+    prompts = [model.tokenizer.encode(request.prompt) for request in requests]
+    span = PromptedSpan(model, prompts, noise.to(model.device), float(options.guidance or 0))
+    codes = sample(
+        str(options.sampler), span.posterior, codes=config.codes, positions=config.positions, generators=generators,
+        steps=int(options.steps or 1), temperature=float(options.temperature or 0), grid=config.grid,
+        device=model.device,
+    )
+    return codes, [len(prompt) > config.text_length for prompt in prompts]
+
+
+def generate(
+    model: LoadedModel, requests: Sequence[GenerateRequest], options: GenerateOptions, batch_size: int = 4
+) -> Iterator[GeneratedImage]:
+    """Generate a picture per request, in order; each depends on its prompt, seed and options alone.
+
+    Raises:
+        UserError: an empty prompt or an option out of range.
+    """
+    for request in requests:
+        if not request.prompt.strip():
+            raise UserError("the prompt is empty; describe a face, for example 'rosy cheeks, hoop earrings'")
+    full = resolve_options(model, options)
+    for start in range(0, len(requests), batch_size):
+        chunk = requests[start : start + batch_size]
+        began = time.perf_counter()
+        codes, cut = sample_codes(model, chunk, full)
+        with torch.inference_mode():
+            pixels = to_pixels(model.codec.decode(codes)).cpu().numpy()
+        seconds = (time.perf_counter() - began) / len(chunk)
+        for request, array, truncated in zip(chunk, pixels, cut, strict=True):
+            yield GeneratedImage(request, Image.fromarray(array), seconds, full, truncated)

@@ -1,0 +1,1 @@
+"""Text tokens, image codes and the sequences that hold both."""

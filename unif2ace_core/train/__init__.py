@@ -1,0 +1,1 @@
+"""Training: one loop, one checkpoint format, one recipe per stage."""

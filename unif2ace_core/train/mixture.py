@@ -1,0 +1,123 @@
+"""Mixed batches of both tasks: captions over masked codes (T2I) and questions over clean codes (MMU), in one tensor."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unif2ace_core.config import Group, ModelConfig
+from unif2ace_core.data.captions import caption
+from unif2ace_core.data.questions import describe_question, description, label_rates, questions
+from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.diffusion.d3diff import MaskedCodes, draw_mask
+from unif2ace_core.model.transformer import Features
+from unif2ace_core.tokens.sequence import Batch, Row, collate, mmu_row, t2i_row
+from unif2ace_core.tokens.text import TextTokenizer
+from unif2ace_core.train.encode import EncodedSet
+
+Turn = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """How batches are put together."""
+
+    t2i_share: float = 0.5  # rows of generation; the rest are understanding
+    t2i_sources: tuple[str, ...] = ("celebahq", "ffhq")  # whose framing pictures should have
+    text_budget: int = 60  # text tokens of a row
+    long_budget: int = 110  # in the share of batches that hold descriptions
+    long_share: float = 0.2
+    condition_dropout: float = 0.1  # prompts emptied, for guidance
+    expert_dropout: float = 0.1  # rows without CLIP, and rows without face features
+    mask_law: str = "arcsine"  # of the number of masked codes
+
+
+@dataclass
+class MixedBatch:
+    """A collated batch with what the losses need; T2I rows come first."""
+
+    sequences: Batch
+    features: Features
+    targets: Tensor  # (T, N) codes of the T2I rows
+    masked: MaskedCodes  # of the T2I rows
+
+
+class Mixture:
+    """Draws mixed batches from encoded records; every draw comes from the generator given."""
+
+    def __init__(
+        self, records: Sequence[FaceRecord], data: EncodedSet, tokenizer: TextTokenizer, model: ModelConfig,
+        config: MixtureConfig,
+    ) -> None:
+        self.records, self.data, self.tokenizer = records, data, tokenizer
+        self.model, self.config = model, config
+        self.drawable = [i for i, record in enumerate(records) if record.source in config.t2i_sources]
+        self.known = [i for i, record in enumerate(records) if record.labels]
+        self.rates = label_rates(records)
+
+    def draw(self, size: int, generator: torch.Generator) -> MixedBatch:
+        """One batch of `size` rows."""
+        rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
+        generated = round(size * self.config.t2i_share) if self.drawable else 0
+        chosen = [rng.choice(self.drawable) for _ in range(generated)]
+        chosen += [rng.choice(self.known) for _ in range(size - generated)]
+        views = [rng.randrange(self.data.codes.shape[1]) for _ in chosen]
+        budget = self.config.long_budget if rng.random() < self.config.long_share else self.config.text_budget
+        codes = torch.stack([torch.from_numpy(self.data.codes[i, v].astype("int64")) for i, v in zip(chosen, views, strict=True)])
+        masked = draw_mask(codes[:generated], generator, law=self.config.mask_law, mask_id=self.model.codes)
+        rows = [self.t2i(self.records[i], masked.codes[n].tolist(), budget, rng) for n, i in enumerate(chosen[:generated])]
+        rows += [
+            self.mmu(self.records[i], codes[n + generated].tolist(), budget, rng)
+            for n, i in enumerate(chosen[generated:])
+        ]
+        features = self.features(chosen, views, generated, generator)
+        return MixedBatch(collate(rows, self.model, multiple=8), features, codes[:generated], masked)
+
+    def t2i(self, record: FaceRecord, codes: list[int], budget: int, rng: random.Random) -> Row:
+        """A generation row; now and then without its prompt."""
+        dropped = rng.random() < self.config.condition_dropout
+        prompt = [] if dropped else self.tokenizer.encode(caption(record, rng, "mixed"))
+        return t2i_row(prompt[:budget], codes, self.tokenizer.end, self.model)
+
+    def mmu(self, record: FaceRecord, codes: list[int], budget: int, rng: random.Random) -> Row:
+        """An understanding row: as many turns as the budget holds."""
+        return mmu_row(codes, self.turns(record, budget, rng), self.tokenizer.end, self.model)
+
+    def turns(self, record: FaceRecord, budget: int, rng: random.Random) -> list[Turn]:
+        """Questions with answers, in ids, up to `budget` tokens; long budgets may start with a description."""
+        pairs: list[tuple[str, str]] = []
+        if budget >= self.config.long_budget and rng.random() < 0.5:
+            pairs.append((describe_question(rng), description(record, rng)))
+        pairs += [(qa.question, qa.answer) for qa in questions(record, rng, budget // 8, self.rates)]
+        turns: list[Turn] = []
+        for question, answer in pairs:
+            turn = (self.tokenizer.encode(question), self.tokenizer.encode(answer))
+            budget -= len(turn[0]) + len(turn[1]) + 3
+            if budget < 0 and turns:
+                break
+            turns.append(turn)
+        return turns
+
+    def features(self, chosen: list[int], views: list[int], generated: int, generator: torch.Generator) -> Features:
+        """Expert features of the MMU rows (zeros for T2I rows), some withheld, and fresh noise."""
+        size, model = len(chosen), self.model
+        clip = torch.zeros(size, *self.data.clip.shape[2:])
+        face = torch.zeros(size, 1, model.face_width)
+        for row in range(generated, size):
+            clip[row] = torch.from_numpy(self.data.clip[chosen[row], views[row]].astype("float32"))
+            if self.data.face is not None:
+                face[row, 0] = torch.from_numpy(self.data.face[chosen[row], views[row]].astype("float32"))
+        keep = torch.rand(2, size, generator=generator) >= self.config.expert_dropout
+        return Features(
+            clip, face if self.data.face is not None else None,
+            torch.randn(size, model.noise_tokens, model.noise_width, generator=generator), keep[0], keep[1],
+        )
+
+
+def group_rows(batch: Batch, group: Group) -> Tensor:
+    """Rows (R,) whose image belongs to a group."""
+    return (batch.group[:, 0] == int(group)).nonzero().squeeze(1)

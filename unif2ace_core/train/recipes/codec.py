@@ -1,0 +1,173 @@
+"""Recipe `codec`: the LFQ image tokenizer.
+
+    unif2ace train codec --data DATA --output runs/codec
+    unif2ace train codec --data DATA --output runs/decoder init=runs/codec/export perceptual=runs/clip/export \\
+        freeze_encoder=true adversarial=0.05
+
+Stage 1 learns codes with an L1, an edge and LFQ's entropy loss. Stage 2 keeps the codes and trains the decoder alone with
+features of the CLIP expert (a perceptual loss of our own making) and a light patch discriminator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from unif2ace_core.data.pixels import aligned_pixels
+from unif2ace_core.data.sources import read_records
+from unif2ace_core.experts.tower import ConvTower
+from unif2ace_core.tokens.codec import Codec, CodecConfig, entropy_terms, quantize, to_image_tensor
+from unif2ace_core.train.options import TrainConfig, as_path
+from unif2ace_core.weights.parts import load_part, save_part
+
+
+@dataclass
+class CodecTrainConfig(TrainConfig):
+    """Settings of the codec recipe."""
+
+    steps: int = 2500
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    sources: tuple[str, ...] = ("celebahq", "ffhq", "lfw")  # whose photos are learned
+    bits: int = 13  # LFQ bits
+    edge_weight: float = 1.0  # of the L1 between image gradients
+    commit_weight: float = 0.05  # keeps encoder values near -1 and +1
+    entropy_weight: float = 0.02  # of LFQ's entropy difference
+    diversity: float = 1.5  # weight of the codebook entropy inside it
+    entropy_sample: int = 256  # codes per step for the codebook entropy
+    perceptual: str = ""  # export of the clip recipe for the perceptual loss
+    perceptual_weight: float = 0.5
+    freeze_encoder: bool = False  # stage 2: codes stay, only the decoder learns
+    adversarial: float = 0.0  # weight of the patch discriminator's loss
+
+
+CONFIG = CodecTrainConfig
+
+
+class CodecTask:
+    """See `unif2ace_core.train.loop.Task`."""
+
+    name = "codec"
+
+    def __init__(self, config: CodecTrainConfig, data: Path) -> None:
+        self.config = config
+        start = as_path(config.init)
+        self.codec = load_part(start, "codec", Codec, CodecConfig) if start else Codec(CodecConfig(bits=config.bits))
+        self.codec.train().requires_grad_(True)
+        self.module = nn.ModuleDict({"codec": self.codec}).to(memory_format=torch.channels_last)
+        if config.adversarial:
+            self.module["critic"] = ConvTower((32, 64, 96), (1, 1, 1))
+            self.module["verdict"] = nn.Conv2d(96, 1, 1)
+        if config.freeze_encoder:
+            for part in (self.codec.encoder, self.codec.encoder_mix, self.codec.to_bits):
+                part.requires_grad_(False)
+        self.features = perceptual_tower(as_path(config.perceptual))
+        train, held_out = (read_records(data, split, config.sources) for split in ("train", "val"))
+        self.pixels, self.val = aligned_pixels(data, train), aligned_pixels(data, held_out)
+
+    def modules(self) -> nn.Module:
+        return self.module
+
+    def batch(self, step: int, generator: torch.Generator) -> Tensor:
+        """(B, 3, H, W) in [-1, 1], half of them mirrored."""
+        rows = torch.randint(len(self.pixels), (self.config.batch_size,), generator=generator)
+        images = to_image_tensor(torch.from_numpy(self.pixels[np.sort(rows.numpy())]))
+        mirrored = torch.rand(len(images), generator=generator) < 0.5
+        images[mirrored] = images[mirrored].flip(3)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        values = self.codec.project(batch)
+        restored = self.codec.decoder(quantize(values))
+        terms = self.pixel_terms(restored, batch)
+        if not self.config.freeze_encoder:
+            terms |= self.code_terms(values, generator)
+        if self.features is not None:
+            terms["perceptual"] = self.config.perceptual_weight * self.perceptual(restored, batch)
+        if self.config.adversarial:
+            terms |= self.adversarial_terms(restored, batch)
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+        metrics = {name: float(term.detach()) for name, term in terms.items()}
+        return total, metrics | {"psnr": psnr(restored.detach().float(), batch)}
+
+    def pixel_terms(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """L1 on pixels and on horizontal and vertical differences."""
+        dx, dy = (restored - target).diff(dim=3).abs().mean(), (restored - target).diff(dim=2).abs().mean()
+        return {"l1": F.l1_loss(restored, target), "edge": self.config.edge_weight * (dx + dy)}
+
+    def code_terms(self, values: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Commitment and LFQ's entropy loss (MAGVIT-v2, section 3.1)."""
+        flat = values.float().permute(0, 2, 3, 1).reshape(-1, values.shape[1])
+        chosen = torch.randperm(len(flat), generator=generator)[: self.config.entropy_sample]
+        single, book = entropy_terms(flat[chosen.to(flat.device)])
+        commit = (flat - torch.where(flat > 0, 1.0, -1.0)).square().mean()
+        return {
+            "commit": self.config.commit_weight * commit,
+            "entropy": self.config.entropy_weight * (single - self.config.diversity * book),
+        }
+
+    def perceptual(self, restored: Tensor, target: Tensor) -> Tensor:
+        """Mean distance of channel-normalised features of the frozen tower."""
+        if self.features is None:
+            return restored.new_zeros(())
+        with torch.no_grad():
+            wanted = self.features.maps(target)
+        pairs = zip(self.features.maps(restored), wanted, strict=True)
+        return torch.stack([(_unit(a) - _unit(b)).square().sum(1).mean() for a, b in pairs]).mean()
+
+    def adversarial_terms(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Hinge losses; the decoder's term sees the critic's weights as constants, so one optimizer serves both."""
+        critic = nn.Sequential(self.module["critic"], self.module["verdict"])
+        real, fake = critic(target), critic(restored.detach())
+        constants = {name: value.detach() for name, value in critic.named_parameters()}
+        fooled = functional_call(critic, constants, (restored,))
+        return {
+            "critic": 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean()),
+            "adversarial": -self.config.adversarial * fooled.mean(),
+        }
+
+    def evaluate(self) -> dict[str, float]:
+        """PSNR and share of the codebook in use, over at most 512 held-out photos."""
+        device = self.codec.to_bits.weight.device
+        errors, seen = [], []
+        for images in torch.from_numpy(np.array(self.val[:512])).split(64):
+            target = to_image_tensor(images).to(device)
+            codes = self.codec.encode(target)
+            errors.append(psnr(self.codec.decode(codes), target))
+            seen.append(codes)
+        return {"val_psnr": round(float(np.mean(errors)), 3), "codes_used": float(torch.cat(seen).unique().numel())}
+
+    def export(self, directory: Path) -> None:
+        save_part(directory, "codec", self.codec, self.codec.config)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features scaled to unit length along channels."""
+    return features.float() / (features.float().square().sum(1, keepdim=True) + 1e-6).sqrt()
+
+
+def psnr(restored: Tensor, target: Tensor) -> float:
+    """Mean over images of the peak signal-to-noise ratio in dB, for images in [-1, 1]."""
+    error = (restored.clamp(-1, 1) - target).square().mean((1, 2, 3))
+    return float((10 * torch.log10(4 / error.clamp_min(1e-10))).mean())
+
+
+def perceptual_tower(directory: Path | None) -> ConvTower | None:
+    """The frozen image tower of a clip export, or None."""
+    if directory is None:
+        return None
+    from unif2ace_core.experts.clip import load_clip
+
+    tower = load_clip(directory).tower
+    return tower.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+
+def build(config: CodecTrainConfig, data: Path, output: Path) -> CodecTask:
+    """The loop's task for this recipe."""
+    return CodecTask(config, data)

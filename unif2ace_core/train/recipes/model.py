@@ -1,0 +1,194 @@
+"""Recipe `model`: the joint transformer on cached codes and expert features.
+
+    unif2ace train model --data DATA --output runs/model codec=runs/codec/export clip=runs/clip/export \\
+        face=runs/face/export locate=runs/locate/export
+
+Both tasks share each batch: D3Diff on masked codes under captions, next-token loss on answers, one balance loss per group.
+The export is a complete model directory for `--model`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from unif2ace_core import __version__
+from unif2ace_core.config import PRESETS, ModelConfig
+from unif2ace_core.data.captions import caption
+from unif2ace_core.data.questions import describe_question, description, label_rates, questions
+from unif2ace_core.data.sources import FaceRecord, read_records
+from unif2ace_core.errors import UserError
+from unif2ace_core.model.sequence_moe import Exploration
+from unif2ace_core.model.transformer import UniF2ace
+from unif2ace_core.tokens.text import TextTokenizer
+from unif2ace_core.train.encode import encoded
+from unif2ace_core.train.loop import native_bf16
+from unif2ace_core.train.mixture import MixedBatch, Mixture, MixtureConfig
+from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
+from unif2ace_core.train.options import TrainConfig, as_path
+from unif2ace_core.weights.store import load_module, load_tensors, save_tensors, write_text_atomic
+
+PART_FILES = ("codec", "clip", "face", "locator")
+
+
+@dataclass
+class ModelTrainConfig(TrainConfig):
+    """Settings of the model recipe."""
+
+    steps: int = 8000
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 0.02
+    preset: str = "mini"  # name in unif2ace_core.config.PRESETS
+    codec: str = ""  # exports of the other recipes
+    clip: str = ""
+    face: str = ""  # may be empty: no face expert
+    locate: str = ""  # may be empty: only aligned photos are understood
+    tokenizer: str = ""  # directory with tokenizer.json; empty trains one
+    bit_embedding: bool = True  # share strength between codes with common LFQ bits; folded on export
+    explore_start: float = 0.5  # probability that a sequence router explores, falling linearly
+    explore_end: float = 0.05
+    t2i_share: float = 0.5  # rows of generation in a batch
+    text_budget: int = 60  # text tokens of a row
+    condition_dropout: float = 0.1  # prompts emptied
+    expert_dropout: float = 0.1  # rows without CLIP or face features
+    mask_law: str = "arcsine"  # of the number of masked codes
+    alpha: float = 0.01  # of D3Diff's score term
+    mode: str = "normalized"  # of D3Diff
+    terms: str = "both"  # of D3Diff
+    mmu_weight: float = 1.0  # of the answers
+    balance_weight: float = 0.01  # of the balance losses
+    guidance: float = 2.0  # defaults written into the exported config
+    sampling_steps: int = 16
+    temperature: float = 1.0
+    sampler: str = "maskgit"
+
+
+CONFIG = ModelTrainConfig
+
+
+def corpus(records: Sequence[FaceRecord], seed: int) -> list[str]:
+    """Captions, questions, answers and descriptions to learn the BPE from."""
+    rng, rates = random.Random(seed), label_rates(records)
+    texts = [describe_question(rng) for _ in range(50)]
+    for record in records:
+        texts.append(caption(record, rng, "mixed"))
+        if record.labels:
+            texts.append(description(record, rng))
+        for pair in questions(record, rng, 4, rates):
+            texts += [pair.question, pair.answer]
+    return texts
+
+
+class ModelTask:
+    """See `unif2ace_core.train.loop.Task`."""
+
+    name = "model"
+
+    def __init__(self, config: ModelTrainConfig, data: Path) -> None:
+        self.config = config
+        self.parts = {name: as_path(getattr(config, name)) for name in ("codec", "clip", "face", "locate")}
+        if not self.parts["codec"] or not self.parts["clip"]:
+            raise UserError("recipe model needs codec=DIR and clip=DIR, the exports of those recipes")
+        train, held_out = read_records(data, "train"), read_records(data, "val")
+        start = as_path(config.init)
+        self.tokenizer = self.load_tokenizer(start, train)
+        self.model = self.build_model(start)
+        mixture = MixtureConfig(
+            t2i_share=config.t2i_share, text_budget=config.text_budget, mask_law=config.mask_law,
+            condition_dropout=config.condition_dropout, expert_dropout=config.expert_dropout,
+        )
+        paths = (self.parts["codec"], self.parts["clip"], self.parts["face"])
+        bf16 = native_bf16()
+        self.mixture = Mixture(train, encoded(data, train, paths, bf16), self.tokenizer, self.model.config, mixture)
+        fixed = replace(mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0)
+        self.held_out = Mixture(
+            held_out, encoded(data, held_out, paths, bf16), self.tokenizer, self.model.config, fixed
+        )
+        self.objective = ObjectiveConfig(
+            config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_weight
+        )
+        self.exploring = config.explore_start
+
+    def load_tokenizer(self, start: Path | None, records: Sequence[FaceRecord]) -> TextTokenizer:
+        """The tokenizer of the start or of `tokenizer=`, else a new one."""
+        directory = start or as_path(self.config.tokenizer)
+        if directory:
+            return TextTokenizer.load(directory / "tokenizer.json")
+        return TextTokenizer.train(corpus(records, self.config.seed), PRESETS[self.config.preset].text_vocabulary)
+
+    def build_model(self, start: Path | None) -> UniF2ace:
+        """A fresh model of the preset, or the weights of an earlier export."""
+        if self.config.preset not in PRESETS:
+            raise UserError(f"no preset {self.config.preset!r}; choose one of {', '.join(PRESETS)}")
+        preset = PRESETS[self.config.preset]
+        size = replace(preset, text_vocabulary=self.tokenizer.size)
+        bits = (size.codes - 1).bit_length() if self.config.bit_embedding else 0
+        model = UniF2ace(replace(size, code_bits=bits))
+        model.initialise(torch.Generator().manual_seed(self.config.seed))
+        if start:
+            bits_zero = {name: value for name, value in model.state_dict().items() if name.endswith("_bits")}
+            path = start / "model.safetensors"
+            load_module(model, load_tensors(path) | bits_zero, path)
+        return model
+
+    def modules(self) -> nn.Module:
+        return self.model
+
+    def batch(self, step: int, generator: torch.Generator) -> MixedBatch:
+        progress = step / max(1, self.config.steps)
+        self.exploring = self.config.explore_start + progress * (self.config.explore_end - self.config.explore_start)
+        return self.mixture.draw(self.config.batch_size, generator)
+
+    def loss(self, batch: MixedBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        exploration = Exploration(self.exploring, zero=False, generator=generator)
+        return joint_loss(self.model, batch, self.objective, exploration)
+
+    def evaluate(self) -> dict[str, float]:
+        """The objective's parts on 256 fixed held-out rows."""
+        sums: dict[str, float] = {}
+        rounds = 8
+        for number in range(rounds):
+            generator = torch.Generator().manual_seed(1000 + number)
+            with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16()):
+                _, metrics = joint_loss(self.model, self.held_out.draw(32, generator), self.objective)
+            for name, value in metrics.items():
+                sums[name] = sums.get(name, 0.0) + value / rounds
+        return {f"val_{name}": round(value, 4) for name, value in sums.items()}
+
+    def export(self, directory: Path) -> None:
+        """A model directory: transformer, tokenizer, config, and copies of the encoders."""
+        state = {name: value.half() for name, value in self.model.folded().items()}
+        save_tensors(directory / "model.safetensors", state)
+        write_text_atomic(directory / "config.json", self.config_json())
+        self.tokenizer.save(directory / "tokenizer.json")
+        for part in self.parts.values():
+            for file in part.iterdir() if part else ():
+                if file.stem in PART_FILES and file.suffix in (".safetensors", ".json"):
+                    shutil.copyfile(file, directory / file.name)
+
+    def config_json(self) -> str:
+        """The exported config: sizes and generation defaults."""
+        model: ModelConfig = replace(self.model.config, code_bits=0)
+        generation = {
+            "steps": self.config.sampling_steps, "guidance": self.config.guidance,
+            "temperature": self.config.temperature, "sampler": self.config.sampler,
+        }
+        values = {
+            "format": "unif2ace-1", "name": self.config.preset, "version": __version__,
+            "model": asdict(model), "generation": generation,
+        }
+        return json.dumps(values, indent=1) + "\n"
+
+
+def build(config: ModelTrainConfig, data: Path, output: Path) -> ModelTask:
+    """The loop's task for this recipe."""
+    return ModelTask(config, data)

@@ -1,0 +1,74 @@
+"""Entry points of `unif2ace train`: look a recipe up, apply overrides, plan or run it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from unif2ace_core.errors import UserError
+from unif2ace_core.train.loop import Progress, train
+from unif2ace_core.train.options import TrainConfig, with_overrides
+from unif2ace_core.train.recipes import RECIPES
+
+
+def load_recipe(name: str, overrides: Mapping[str, str]) -> tuple[ModuleType, TrainConfig]:
+    """The recipe's module and its config with overrides applied.
+
+    Raises:
+        UserError: no such recipe, or a bad override.
+    """
+    if name not in RECIPES:
+        raise UserError(f"no recipe {name!r}; choose one of {', '.join(RECIPES)}")
+    module = importlib.import_module(RECIPES[name])
+    return module, with_overrides(module.CONFIG(), overrides)
+
+
+def check_data(data: Path) -> None:
+    """Say in words that a data directory is missing or holds no labels."""
+    if not data.is_dir():
+        raise UserError(f"--data {data} is not a directory; give the folder that holds NAME.csv beside NAME.zip or NAME/")
+    if not list(data.glob("*.csv")):
+        raise UserError(f"--data {data} holds no NAME.csv; each source is a CSV beside a zip or folder of its images")
+
+
+def run(
+    recipe: str, data: Path, output: Path, overrides: Mapping[str, str] | None = None, resume: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[str, float]:
+    """Train a recipe; returns the last evaluation's metrics."""
+    module, config = load_recipe(recipe, overrides or {})
+    check_data(data)
+    last: dict[str, float] = {}
+
+    def note(progress: Progress) -> None:
+        last.update(progress.evaluation or {})
+        if on_progress:
+            on_progress(progress)
+
+    train(module.build(config, data, output), config, output, resume, note)
+    return last
+
+
+def plan(recipe: str, data: Path, output: Path, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What `--dry-run` shows: the settings, sizes and a time estimate from two timed steps, written nowhere."""
+    import time
+
+    from unif2ace_core.train.loop import Trainer
+
+    module, config = load_recipe(recipe, overrides or {})
+    check_data(data)
+    task = module.build(config, data, output)
+    trainer = Trainer(task, config, output)
+    trainer.update()
+    began = time.monotonic()
+    trainer.update()
+    seconds = time.monotonic() - began
+    parameters = sum(p.numel() for p in trainer.module.parameters() if p.requires_grad)
+    return {
+        "recipe": recipe, "data": str(data), "output": str(output), **vars(config),
+        "parameters": parameters, "samples": config.steps * config.batch_size,
+        "seconds_per_step": round(seconds, 3), "hours": round(seconds * config.steps / 3600, 2),
+    }

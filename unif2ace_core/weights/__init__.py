@@ -1,0 +1,1 @@
+"""Whatever is read from or written to disk: safetensors, atomic, with a config beside it."""

@@ -1,0 +1,148 @@
+"""From the name of a model to its parts in memory: `mini` (embedded), a directory, or a hub id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unif2ace_core import __version__
+from unif2ace_core.config import ModelConfig
+from unif2ace_core.errors import UserError
+from unif2ace_core.experts.clip import ClipConfig, ClipEncoder
+from unif2ace_core.experts.face import FaceEncoder
+from unif2ace_core.experts.locate import Locator
+from unif2ace_core.model.transformer import UniF2ace
+from unif2ace_core.tokens.codec import Codec, CodecConfig
+from unif2ace_core.tokens.text import TextTokenizer
+from unif2ace_core.weights.configs import from_dict, read_json
+from unif2ace_core.weights.parts import load_part
+from unif2ace_core.weights.store import load_module, load_tensors
+
+EMBEDDED = Path(__file__).parent.parent / "assets" / "mini"
+PARTS = ("transformer", "codec", "clip", "face", "locator")
+
+
+@dataclass
+class LoadedModel:
+    """A model ready for the tasks; a part that was not asked for or does not exist is None."""
+
+    name: str  # as the user gave it
+    directory: Path
+    config: ModelConfig
+    generation: dict[str, Any]  # defaults: steps, guidance, temperature, sampler
+    tokenizer: TextTokenizer
+    device: torch.device
+    version: str  # of the package that wrote the weights
+    transformer: UniF2ace
+    codec: Codec
+    clip: ClipEncoder | None = None
+    face: FaceEncoder | None = None
+    locator: Locator | None = None
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UserError: the device asked for is not there.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device("cuda" if available["cuda"] else "cpu")  # the samplers need float64, which MPS lacks
+    kind = device.split(":")[0]
+    if not available.get(kind):
+        there = ", ".join(name for name, is_there in available.items() if is_there)
+        raise UserError(f"device {device!r} is not available here; use one of auto, {there}")
+    return torch.device(device)
+
+
+def model_directory(model: str) -> Path:
+    """The directory of a model: embedded, local, or fetched from the hub (only for an explicit owner/name).
+
+    Raises:
+        UserError: nothing of that name.
+    """
+    if model == "mini":
+        return EMBEDDED
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UserError(f"--model {model} is a file; give the directory that holds config.json and model.safetensors")
+    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        return fetch_from_hub(model)
+    raise UserError(f"no model {model!r}; give 'mini', a directory, or a hub id such as owner/name")
+
+
+def fetch_from_hub(model: str) -> Path:
+    """Download a model from the Hugging Face hub; only json and safetensors files are taken."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"hub model {model!r} cannot be fetched ({reason}); check the id and the network") from error
+
+
+def read_model_config(directory: Path) -> tuple[dict[str, Any], ModelConfig]:
+    """The whole config.json and its model sizes.
+
+    Raises:
+        UserError: missing, malformed, or another program's config.
+    """
+    path = directory / "config.json"
+    values = read_json(path)
+    if values.get("format") != "unif2ace-1" or "model" not in values:
+        raise UserError(f"{path} is not a unif2ace config; convert other checkpoints first")
+    return values, from_dict(ModelConfig, values["model"], path)
+
+
+def load_transformer(directory: Path, values: dict[str, Any], config: ModelConfig) -> UniF2ace:
+    """The transformer in fp32, from fp16 or quantized weights."""
+    with torch.device("meta"):
+        model = UniF2ace(config)
+    model = model.to_empty(device="cpu").eval().requires_grad_(False)
+    path = directory / "model.safetensors"
+    if "quantization" in values:
+        from unif2ace_core.weights.quantized import dequantized_state
+
+        load_module(model, dequantized_state(directory, values["quantization"]), path)
+    else:
+        load_module(model, load_tensors(path), path)
+    return model
+
+
+def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] | None = None) -> LoadedModel:
+    """Load a model.
+
+    Args:
+        model: `mini`, a directory, or a hub id.
+        device: auto, cpu, cuda or mps.
+        parts: which optional experts to load (clip, face, locator); None for all that exist.
+
+    Raises:
+        UserError: a file is missing, corrupt or foreign, or the device is not there.
+    """
+    target, directory = pick_device(device), model_directory(model)
+    values, config = read_model_config(directory)
+    wanted = set(PARTS if parts is None else parts)
+    unknown = wanted - set(PARTS)
+    if unknown:
+        raise ValueError(f"unknown parts {sorted(unknown)}; choose from {PARTS}")
+    there = {name for name in ("clip", "face", "locator") if (directory / f"{name}.safetensors").exists()} & wanted
+    return LoadedModel(
+        name=model, directory=directory, config=config, generation=dict(values.get("generation", {})),
+        tokenizer=TextTokenizer.load(directory / "tokenizer.json"), device=target,
+        version=str(values.get("version", __version__)),
+        transformer=load_transformer(directory, values, config).to(target),
+        codec=load_part(directory, "codec", Codec, CodecConfig).to(target),
+        clip=load_part(directory, "clip", ClipEncoder, ClipConfig).to(target) if "clip" in there else None,
+        face=FaceEncoder.load(directory).to(target) if "face" in there else None,
+        locator=Locator.load(directory) if "locator" in there else None,
+    )

@@ -1,0 +1,88 @@
+"""Reading and writing files safely: safetensors only, temporary name and rename, errors in words."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unif2ace_core.errors import UserError
+
+FORMAT = "unif2ace-1"  # written into every file's metadata, so that foreign files can be named
+_LFS_HEADER = b"version https://git-lfs"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` on success, remove it on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; the result gets the permissions of an ordinary new file
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write `text` as UTF-8; the file is either the old one or the whole new one."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file atomically, with the format's version in its metadata."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(contiguous, temporary, metadata={"format": FORMAT, **(metadata or {})})
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file (memory-mapped).
+
+    Raises:
+        UserError: the file is missing, a git-LFS pointer, truncated, or no safetensors file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; check the model directory or download it again")
+    if path.read_bytes()[: len(_LFS_HEADER)] == _LFS_HEADER if path.stat().st_size < 1024 else False:
+        raise UserError(f"{path} is a git-LFS pointer, not weights; run 'git lfs pull' in its repository")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a readable safetensors file ({error}); download it again") from error
+
+
+def load_module(module: torch.nn.Module, tensors: Mapping[str, Tensor], origin: Path) -> None:
+    """Copy tensors into a module (cast to its dtype); name what does not fit.
+
+    Raises:
+        UserError: a tensor is missing, unknown, or of another shape.
+    """
+    expected = module.state_dict()
+    missing = sorted(expected.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - expected.keys())
+    shapes = [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
+    problems = [
+        f"{len(names)} {what} ({names[0]})" for what, names in
+        (("missing", missing), ("unknown", unknown), ("of another shape", sorted(shapes))) if names
+    ]
+    if problems:
+        raise UserError(f"{origin} does not fit its config: tensors {', '.join(problems)}; is it another model's file?")
+    with torch.no_grad():
+        for name, parameter in expected.items():
+            parameter.copy_(tensors[name])
