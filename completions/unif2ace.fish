@@ -82,7 +82,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -F
 complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l bits -x -a '8 4' -d 'int8 or nf4 (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l output -s o -r -F -d 'Folder for the new model (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l data -x -a '(__fish_complete_directories)' -d 'Faces with labels'
-complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l limit -x -d 'Items of that evaluation'
+complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l limit -x -d 'Questions to compare'
 complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l force -s f -d 'Overwrite existing files'
 complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l json -d 'Print one JSON object a line'
 complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l quiet -s q -d 'No notes and no progress'

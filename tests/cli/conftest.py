@@ -170,8 +170,14 @@ class FakeCore:
     ) -> dict[str, Any]:
         self.calls.append((tuple(names), model.name, split, limit, seed))
         on_progress(names[0], 1, 2)
-        suites = {name: {"n": 10, "balanced_accuracy": 0.8125} for name in names}
+        table = {"Smiling": {"balanced_accuracy": 0.75, "n_yes": 5}, "Hat": {"n_yes": 6}}
+        yes_no = {"balanced_accuracy": 0.8125, "interval": [0.75, 0.875], "by_attribute": table}
+        suites = {name: {"n": 10, "yes_no": yes_no} for name in names}
         return {"split": split, "seed": seed, "suites": suites}
+
+    def answers_agreement(self, first: Any, second: Any, data: Path, n: int = 200, seed: int = 0) -> Any:
+        self.calls.append((first.name, second.name, n))
+        return {"n": n, "same_value": 0.975}
 
     def quantize_model(self, source: str, bits: int, output: Path, force: bool) -> QuantizeReport:
         self.calls.append((source, bits, output, force))
@@ -192,7 +198,7 @@ def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
         },
         "tasks.understand": {"ask": fake.ask, "describe": fake.describe, "align_face": fake.align_face},
         "train.run": {"run": fake.train, "plan": fake.plan, "load_recipe": fake.load_recipe},
-        "evaluate.run": {"run_suites": fake.run_suites},
+        "evaluate.run": {"run_suites": fake.run_suites, "answers_agreement": fake.answers_agreement},
     }
     for name, members in modules.items():
         module = types.ModuleType(f"unif2ace_core.{name}")

@@ -1,9 +1,9 @@
 """The command line as a whole: help, laziness, exit codes, one-line errors."""
 
+import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -171,14 +171,14 @@ def test_closed_pipe_ends_quietly(tmp_path):
 
 def test_help_is_fast(shell):
     shell("-m", "unif2ace_cli", "--help")  # writes the byte code
-    best = min(timed(shell) for _ in range(3))
-    assert best < 2.0  # far above the 0.4 s of an idle machine: only an import of torch is this slow
+    best = min(processor_time(shell) for _ in range(3))
+    assert best < 1.2  # of the processor's time, 0.15 s usually: only an import of torch is this slow
 
 
-def timed(shell):
-    began = time.monotonic()
+def processor_time(shell):
+    began = sum(os.times()[2:4])
     shell("-m", "unif2ace_cli", "--help")
-    return time.monotonic() - began
+    return sum(os.times()[2:4]) - began
 
 
 def test_every_command_module_states_its_usage():

@@ -25,7 +25,11 @@ def test_options_reach_the_core(cli, core, data):
 
 def test_table_is_the_result(cli, data):
     result = cli("eval", "answers", "--data", data)
-    assert "answers" in result.out and "0.8125" in result.out and "split val" in result.out
+    rows = [line.split() for line in result.lines]
+    assert ["yes_no.balanced_accuracy", "0.8125"] in rows
+    assert ["yes_no.interval", "0.75", "..", "0.875"] in rows
+    assert ["Smiling", "0.75", "5"] in rows and ["Hat", "6"] in rows
+    assert result.lines[-1] == "split val  seed 0"
     assert result.err == "note: measuring answers\n"
 
 
@@ -77,7 +81,8 @@ def test_quantize_prints_sizes_and_folder(cli, core, bits):
 def test_quantize_json_with_data_has_sizes_and_change(cli, core, data):
     record = json.loads(cli("quantize", "mini", "--bits", 8, "-o", "small", "--data", data, "--json").out)
     assert record["transformer_after"] == 1_000_000 and record["bits"] == 8
-    assert record["change"]["balanced_accuracy"] == {"before": 0.8125, "after": 0.8125}
+    assert record["change"] == {"answers.yes_no.balanced_accuracy": {"before": 0.8125, "after": 0.8125}}
+    assert record["agreement"] == {"n": 200, "same_value": 0.975}
     assert [model for model, _ in core.loads] == ["mini", "small"]
 
 

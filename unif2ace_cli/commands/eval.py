@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from unif2ace_cli import models, options, outputs
-from unif2ace_cli.console import Reporter, UsageError, live_progress
+from unif2ace_cli.console import Reporter, UsageError, is_terminal, live_progress
 from unif2ace_core.errors import UserError
 
 USAGE = "[SUITE]... --data DIR [-o FILE] [OPTIONS]"
 Row = tuple[str, str]
+DETAILS = "by_"
 
 
 def run(
@@ -130,28 +131,67 @@ def suite_progress(reporter: Reporter) -> Iterator[Callable[..., None]]:
 
 
 def rows_of(values: Mapping[str, Any], prefix: str = "") -> Iterator[Row]:
-    """Nested metrics as (name, value) rows; lists are left to the JSON report."""
+    """Nested metrics as (name, text) rows, without the tables of `details_of` and long lists."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from rows_of(value, f"{prefix}{name}.")
-        elif not isinstance(value, (list, tuple)):
-            yield f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value)
+            if not name.startswith(DETAILS):
+                yield from rows_of(value, f"{prefix}{name}.")
+        elif not isinstance(value, (list, tuple)) or len(value) <= 3:
+            yield f"{prefix}{name}", cell(value)
+
+
+def details_of(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name, rows) of the metrics that are tables: by_attribute, by_source and the like."""
+    for name, value in values.items():
+        if not isinstance(value, Mapping):
+            continue
+        if name.startswith(DETAILS):
+            yield f"{prefix}{name}", value
+        else:
+            yield from details_of(value, f"{prefix}{name}.")
+
+
+def cell(value: Any) -> str:
+    """A number, a pair of numbers or a text, short."""
+    if isinstance(value, (list, tuple)):
+        return " .. ".join(cell(each) for each in value)
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def show_table(report: Mapping[str, Any]) -> None:
-    """The report on stdout: a table per suite, then what it was measured with."""
+    """The report on stdout: tables per suite, then what it was measured with."""
     from rich.console import Console
+
+    console = Console(file=sys.stdout, width=None if is_terminal(sys.stdout) else 120, highlight=False)
+    for suite, values in report.get("suites", {}).items():
+        console.print(table_of(suite, ("metric", "value"), rows_of(values)))
+        for name, rows in details_of(values):
+            console.print(detail_table(f"{suite}: {name}", rows))
+    rest = {name: value for name, value in report.items() if name != "suites"}
+    console.print("  ".join(f"{name} {value}" for name, value in rows_of(rest)), markup=False)
+
+
+def detail_table(title: str, rows: Mapping[str, Any]) -> Any:
+    """A table with a line per attribute (or source) and a column per metric."""
+    lines = {
+        name: dict(rows_of(row)) if isinstance(row, Mapping) else {"value": cell(row)}
+        for name, row in rows.items()
+    }
+    columns = list(dict.fromkeys(column for line in lines.values() for column in line))
+    body = ([name, *(line.get(column, "") for column in columns)] for name, line in lines.items())
+    return table_of(title, ["", *columns], body)
+
+
+def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Any:
+    """A rich table, its first column to the left and the numbers to the right."""
+    from rich import box
     from rich.table import Table
 
-    console = Console(file=sys.stdout, soft_wrap=True)
-    suites = report.get("suites", {})
-    for suite, values in suites.items():
-        table = Table("metric", title=suite, title_justify="left", title_style="bold")
-        table.add_column("value", justify="right")
-        for name, value in rows_of(values):
-            table.add_row(name, value)
-        console.print(table)
-    rest = {name: value for name, value in report.items() if name != "suites"}
-    console.print(
-        "  ".join(f"{name} {value}" for name, value in rows_of(rest)), highlight=False, markup=False
-    )
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=not number)
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -105,7 +105,7 @@ def run(
     in_folder = output is not None and outputs.wants_folder(output, len(texts) > 1)
     for path in {path.parent: path for path in paths}.values():
         outputs.check_writable(path, make_folder=in_folder)
-    loaded = models.load(reporter, model, device, parts=None)
+    loaded = models.load(reporter, model, device, parts=())
     models.note_long_texts(reporter, loaded, texts, "prompt")
     settings = sampling(steps, guidance, temperature, sampler)
     produce(reporter, loaded, list(zip(texts, seeds, paths)), settings, batch_size, force)

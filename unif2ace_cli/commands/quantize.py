@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from unif2ace_cli import models, options, outputs
-from unif2ace_cli.commands.eval import measure
+from unif2ace_cli.commands.eval import DETAILS, measure
 from unif2ace_cli.console import Reporter, UsageError
 from unif2ace_core.errors import UserError
 
 USAGE = "MODEL --bits 8|4 -o DIR [OPTIONS]"
 QUICK = 200
-"""Items of the quick evaluation."""
+"""Questions that both models are asked to see how often they agree."""
+PER_VALUE = 4
+"""Photos per question and true value in the quick evaluation."""
+
+
+class Change(NamedTuple):
+    """What quantizing changed: how often answers agree, and scores before and after."""
+
+    agreement: dict[str, Any]
+    scores: dict[str, tuple[float, float | None]]
 
 
 def run(
@@ -44,9 +53,7 @@ def run(
             help="Faces with labels: compare both models in a quick evaluation.",
         ),
     ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, help="Items of that evaluation.")
-    ] = QUICK,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Questions to compare.")] = QUICK,
     force: options.ForceOption = False,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
@@ -73,8 +80,11 @@ def run(
         from unif2ace_core.weights.quantized import quantize_model
 
         sizes = quantize_model(model, int(bits.value), output, force)
-    change = compare(reporter, model, output, device, data, limit) if data is not None else {}
-    show(reporter, model, int(bits.value), output, sizes, change)
+    change = compare(reporter, model, output, device, data, limit) if data is not None else None
+    if json:
+        reporter.record(as_record(model, int(bits.value), output, sizes, change))
+    else:
+        show(reporter, output, sizes, change)
 
 
 def check_target(output: Path, force: bool) -> None:
@@ -88,57 +98,65 @@ def check_target(output: Path, force: bool) -> None:
 
 def compare(
     reporter: Reporter, source: str, output: Path, device: options.Device, data: Path, limit: int
-) -> dict[str, tuple[float, float]]:
-    """(before, after) of each number of the answers suite."""
-    results = []
-    for name in (source, str(output)):
-        loaded = models.load(reporter, name, device)
-        report = measure(reporter, loaded, ["answers"], data, "val", limit, seed=0)
-        results.append(dict(numbers(report.get("suites", {}).get("answers", {}))))
-    before, after = results
-    return {name: (before[name], after[name]) for name in before if name in after}
+) -> Change:
+    """How often both models answer alike, and the answers suite's numbers before and after."""
+    from unif2ace_core.evaluate.run import answers_agreement
+
+    before, after = (models.load(reporter, name, device) for name in (source, str(output)))
+    with reporter.status("Comparing answers"):
+        agreement = answers_agreement(before, after, data, n=limit)
+    scores = [
+        dict(scores_of(measure(reporter, loaded, ["answers"], data, "val", PER_VALUE, seed=0)["suites"]))
+        for loaded in (before, after)
+    ]
+    return Change(agreement, {name: (scores[0][name], scores[1].get(name)) for name in scores[0]})
 
 
-def numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The top level's and the nested numbers of a report."""
+def scores_of(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The scores of a nested report: its fractions and errors, without counts and tables per attribute."""
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield f"{prefix}{name}", float(value)
+        if isinstance(value, Mapping) and not name.startswith(DETAILS):
+            yield from scores_of(value, f"{prefix}{name}.")
+        elif isinstance(value, float):
+            yield f"{prefix}{name}", value
 
 
-def show(
-    reporter: Reporter,
-    model: str,
-    bits: int,
-    output: Path,
-    sizes: Any,
-    change: Mapping[str, tuple[float, float]],
-) -> None:
-    """Sizes and changes on stdout."""
+def as_record(model: str, bits: int, output: Path, sizes: Any, change: Change | None) -> dict[str, Any]:
+    """The result as JSON."""
+    record = {
+        "model": model,
+        "bits": bits,
+        "output": str(output),
+        "before_bytes": sizes.before_bytes,
+        "after_bytes": sizes.after_bytes,
+        "transformer_before": sizes.transformer_before,
+        "transformer_after": sizes.transformer_after,
+    }
+    if change is None:
+        return record
+    scores = {name: {"before": old, "after": new} for name, (old, new) in change.scores.items()}
+    return {**record, "agreement": change.agreement, "change": scores}
+
+
+def show(reporter: Reporter, output: Path, sizes: Any, change: Change | None) -> None:
+    """Sizes, changes and the folder on stdout."""
     pairs = {
         "model": (sizes.before_bytes, sizes.after_bytes),
         "transformer": (sizes.transformer_before, sizes.transformer_after),
     }
-    if reporter.json:
-        reporter.record(
-            {
-                "model": model,
-                "bits": bits,
-                "output": str(output),
-                "before_bytes": sizes.before_bytes,
-                "after_bytes": sizes.after_bytes,
-                "transformer_before": sizes.transformer_before,
-                "transformer_after": sizes.transformer_after,
-                "change": {name: {"before": old, "after": new} for name, (old, new) in change.items()},
-            }
-        )
-        return
     for name, (before, after) in pairs.items():
         ratio = f"  ({after / before:.2f}x)" if before else ""
         reporter.line(f"{name:<12}{before / 1e6:8.2f} MB -> {after / 1e6:8.2f} MB{ratio}")
-    width = max((len(name) for name in change), default=0)
-    for name, (old, new) in change.items():
-        reporter.line(f"{name:<{width}}  {old:.4g} -> {new:.4g}  ({new - old:+.4f})")
+    if change is not None:
+        show_change(reporter, change)
     reporter.line(str(output))
+
+
+def show_change(reporter: Reporter, change: Change) -> None:
+    """Agreement and scores, a line each."""
+    for name, value in change.agreement.items():
+        reporter.line(f"answers agreement: {name.replace('_', ' ')} {value}")
+    width = max((len(name) for name in change.scores), default=0)
+    for name, (old, new) in change.scores.items():
+        shown = f"{new:.4g}  ({new - old:+.4f})" if new is not None else "-"
+        reporter.line(f"{name:<{width}}  {old:.4g} -> {shown}")

@@ -55,6 +55,11 @@ class Context:
         found = [name for name in sources or source_names(self.data) if name in source_names(self.data)]
         return read_records(self.data, split or self.split, found) if found or not sources else []
 
+    @property
+    def pixels(self) -> int:
+        """Side of the pictures that the model reads and writes."""
+        return self.model.codec.config.pixels
+
     def rng(self) -> random.Random:
         """A fresh random stream, the same for every suite of one seed."""
         return random.Random(self.seed)
@@ -77,7 +82,7 @@ def run_answers(context: Context) -> dict[str, Any]:
     if not probes:
         raise UserError(f"no labelled photos of split {context.split!r} in {context.data}; check --data")
     ask = asker(context.model)
-    photos = aligned_photos(context.data, (probe.record for probe in probes))
+    photos = aligned_photos(context.data, (probe.record for probe in probes), context.pixels)
     said = answers.ask_all(probes, photos, ask, on_progress=context.progress)
     result = answers.report(probes, said, context.generator())
     if context.model.locator is not None:
@@ -109,14 +114,14 @@ def run_generation(context: Context) -> dict[str, Any]:
         raise UserError(f"suite generation needs photos of {' or '.join(fidelity.SOURCES)} in {context.data}")
     rng = context.rng()
     asked = fidelity.prompts(records, context.count(fidelity.COUNT), rng)
-    chosen = aligned_photos(context.data, records)
+    chosen = aligned_photos(context.data, records, context.pixels)
     train = draw(context.records(fidelity.SOURCES, "train"), context.count(fidelity.COUNT), rng)
     return fidelity.measure(
         asked,
         drawer(context.model),
         held_out=pixels_of(chosen.values()),
         prompted=pixels_of(chosen[prompt.record.key] for prompt in asked),
-        train=photo_pixels(context.data, train) if train else torch.empty(0),
+        train=photo_pixels(context.data, train, context.pixels) if train else torch.empty(0),
         extractor=extractor_of(context),
         read=attribute_reader(context.model),
         generator=context.generator(),
@@ -130,7 +135,7 @@ def run_likelihood(context: Context) -> dict[str, Any]:
     chosen = draw(context.records(fidelity.SOURCES), context.count(likelihood.COUNT), rng)
     if not chosen:
         raise UserError(f"suite likelihood needs photos of {' or '.join(fidelity.SOURCES)} in {context.data}")
-    pixels, encode = photo_pixels(context.data, chosen), encoder(model)
+    pixels, encode = photo_pixels(context.data, chosen, context.pixels), encoder(model)
     codes = torch.cat([encode(_images(part)).cpu() for part in pixels.split(BATCH)])
     found: dict[str, Any] = {}
     texts = [caption(record, rng) for record in chosen]
@@ -161,7 +166,7 @@ def run_codec(context: Context) -> dict[str, Any]:
     decode = context.model.codec.decode
     device = next(context.model.codec.parameters()).device
     return codec.measure(
-        photo_pixels(context.data, records),
+        photo_pixels(context.data, records, context.pixels),
         [record.source for record in records],
         encode=encoder(context.model),
         decode=lambda codes: decode(codes.to(device)),
@@ -212,12 +217,17 @@ def encoder(model: LoadedModel) -> Callable[[Tensor], Tensor]:
 
 
 def clip_extractor(model: LoadedModel) -> fidelity.Extractor | None:
-    """Pooled patches of the model's CLIP tower as features, or None without a tower."""
+    """Mean patch and summary of the model's CLIP tower as features (B, 2 C), or None without a tower."""
     tower = model.clip
     if tower is None:
         return None
     device = next(tower.parameters()).device
-    return lambda images: tower.features(images.to(device)).patches.mean(1)
+
+    def pooled(images: Tensor) -> Tensor:
+        tokens = tower.features(images.to(device)).tokens
+        return torch.cat([tokens[:, :-1].mean(1), tokens[:, -1]], 1)
+
+    return pooled
 
 
 def extractor_of(context: Context) -> fidelity.Extractor:
@@ -272,7 +282,7 @@ def run_suites(
         seed: of every draw.
         device: for a model given by name.
         on_progress: told (suite, done, total).
-        extractor: features for KID and FID, (B, 3, H, W) in [-1, 1] -> (B, D); the model's CLIP tower by default.
+        extractor: features for KID and FID, (B, 3, H, W) in [-1, 1] -> (B, D); None: the model's CLIP tower.
 
     Raises:
         UserError: unknown suite, or data that a suite needs is missing.
@@ -296,7 +306,7 @@ def run_suites(
         "seed": seed,
         "limit": limit,
         "device": str(loaded.device),
-        "extractor": "the model's CLIP tower, pooled" if extractor is None else "injected",
+        "extractor": "the model's CLIP tower: mean patch and summary" if extractor is None else "injected",
         "versions": {"unif2ace": __version__, "model": loaded.version, "torch": str(torch.__version__)},
         "suites": found,
     }
@@ -326,7 +336,7 @@ def answers_agreement(
     context = Context(_loaded(first, device), Path(data), "val", None, seed, None, lambda done, total: None)
     pool = answers.plan(context.records(), context.rng())
     probes = context.rng().sample(pool, min(n, len(pool)))
-    photos = aligned_photos(context.data, (probe.record for probe in probes))
+    photos = aligned_photos(context.data, (probe.record for probe in probes), context.pixels)
     said = [
         answers.ask_all(probes, photos, asker(_loaded(model, device))) for model in (context.model, second)
     ]

@@ -83,6 +83,8 @@ class UniF2ace(nn.Module):
         for name, parameter in self.named_parameters():
             if name.startswith("resamplers") and name.endswith("queries"):
                 parameter.normal_(0, 1.0, generator=generator)  # distinct queries from the start
+            elif name.endswith("bias"):
+                parameter.zero_()
             elif parameter.ndim >= 2:
                 small = name.endswith(("out.weight", "fc2.weight", "fc2_weight"))
                 parameter.normal_(0, residual if small else 0.02, generator=generator)
@@ -143,7 +145,7 @@ class UniF2ace(nn.Module):
         gates = []
         for number, block in enumerate(self.blocks):
             h = block.norm(x)
-            attended = block.attention(h, angles, mask, cache.layers[number] if cache else None)
+            attended = block.attention(h, angles, mask, None if cache is None else cache.layers[number])
             if block.sequence is None:
                 x = x + attended + block.mlp(h)
                 continue

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from unif2ace_core.data.pixels import aligned_pixels, cache_directory
 from unif2ace_core.data.sources import FaceRecord
-from unif2ace_core.experts.clip import ClipEncoder, load_clip
+from unif2ace_core.experts.clip import load_clip
 from unif2ace_core.experts.face import FaceEncoder
 from unif2ace_core.tokens.codec import Codec, CodecConfig, to_image_tensor
+from unif2ace_core.train.loop import native_bf16
 from unif2ace_core.weights.parts import load_part
 from unif2ace_core.weights.store import replacing
 
@@ -26,29 +28,23 @@ VIEWS = 2
 BATCH = 64
 
 
-@dataclass
-class Encoders:
-    """The frozen encoders; `face` may be missing."""
 
-    codec: Codec
-    clip: ClipEncoder
-    face: FaceEncoder | None
+class Encoder(Protocol):
+    """Images (B, 3, P, P) in [-1, 1] -> one array's rows."""
 
-    @classmethod
-    def load(cls, codec: Path, clip: Path, face: Path | None) -> Encoders:
-        """Read the exports of the recipes."""
-        return cls(
-            load_part(codec, "codec", Codec, CodecConfig), load_clip(clip), FaceEncoder.load(face) if face else None
-        )
+    def __call__(self, images: Tensor) -> Tensor: ...
 
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> dict[str, Tensor]:
-        """Images (B, 3, P, P) in [-1, 1] -> codes (B, N) int16, clip (B, T, C) fp16, face (B, d) fp16."""
-        images = images.contiguous(memory_format=torch.channels_last)
-        found = {"codes": self.codec.encode(images).short(), "clip": self.clip.features(images).tokens.half()}
-        if self.face is not None:
-            found["face"] = self.face(images).half()
-        return found
+
+def load_encoder(kind: str, directory: Path) -> Encoder:
+    """The frozen encoder of a kind: codes (B, N) int16, clip (B, T, C) fp16 or face (B, d) fp16."""
+    if kind == "codes":
+        codec = load_part(directory, "codec", Codec, CodecConfig).to(memory_format=torch.channels_last)
+        return lambda images: codec.encode(images).short()
+    if kind == "clip":
+        clip = load_clip(directory).to(memory_format=torch.channels_last)
+        return lambda images: clip.features(images).tokens.half()
+    face = FaceEncoder.load(directory).to(memory_format=torch.channels_last)
+    return lambda images: face(images).half()
 
 
 @dataclass
@@ -60,22 +56,25 @@ class EncodedSet:
     face: np.ndarray | None  # (R, VIEWS, d) fp16
 
 
-def encoded(
-    data: Path, records: Sequence[FaceRecord], parts: tuple[Path, Path, Path | None], bf16: bool = False
-) -> EncodedSet:
-    """Encode the records with the codec, clip and face exports in `parts`, or open the cached result."""
-    stamps = [
-        hashlib.sha256(file.read_bytes()).hexdigest()
-        for part in parts if part for file in sorted(part.glob("*.safetensors")) if "text" not in file.name
-    ]
+def encoded(data: Path, records: Sequence[FaceRecord], codec: Path, clip: Path, face: Path | None) -> EncodedSet:
+    """Encode the records with the recipes' exports, or open what an earlier call left in the cache."""
+    return EncodedSet(
+        encode_kind("codes", data, records, codec), encode_kind("clip", data, records, clip),
+        encode_kind("face", data, records, face) if face else None,
+    )
+
+
+def encode_kind(kind: str, data: Path, records: Sequence[FaceRecord], directory: Path) -> np.ndarray:
+    """One array of `EncodedSet`; the cache key covers the encoder's weights and the records."""
+    part = {"codes": "codec"}.get(kind, kind)
+    weights = (directory / f"{part}.safetensors").read_bytes()
     names = [(record.source, record.file) for record in records]
-    key = hashlib.sha256(repr((str(data.resolve()), stamps, names, bf16)).encode()).hexdigest()[:16]
-    kinds = ["codes", "clip", *(["face"] if parts[2] else [])]
-    paths = {kind: cache_directory() / f"encoded-{key}-{kind}.npy" for kind in kinds}
-    if not all(path.exists() for path in paths.values()):
-        _encode_all(aligned_pixels(data, records), Encoders.load(*parts), paths, bf16)
-    arrays = {kind: np.load(path, mmap_mode="r") for kind, path in paths.items()}
-    return EncodedSet(arrays["codes"], arrays["clip"], arrays.get("face"))
+    key = hashlib.sha256(weights + repr((str(data.resolve()), names)).encode()).hexdigest()[:16]
+    path = cache_directory() / f"{kind}-{key}.npy"
+    if not path.exists():
+        with replacing(path) as temporary:
+            _encode_all(aligned_pixels(data, records), load_encoder(kind, directory), temporary)
+    return np.load(path, mmap_mode="r")
 
 
 def _batches(pixels: np.ndarray) -> Iterator[tuple[int, int, Tensor]]:
@@ -86,21 +85,16 @@ def _batches(pixels: np.ndarray) -> Iterator[tuple[int, int, Tensor]]:
         yield start, 1, images.flip(3)
 
 
-def _encode_all(pixels: np.ndarray, encoders: Encoders, paths: dict[str, Path], bf16: bool) -> None:
-    """Write one array per kind; a file appears only when it is complete."""
-    from contextlib import ExitStack
-
-    with ExitStack() as stack:
-        temporary = {kind: stack.enter_context(replacing(path)) for kind, path in paths.items()}
-        arrays: dict[str, np.memmap] = {}
-        for start, view, images in _batches(pixels):
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-                found = encoders.encode(images)
-            for kind, path in temporary.items():
-                value = found[kind].numpy()
-                if kind not in arrays:
-                    shape = (len(pixels), VIEWS, *value.shape[1:])
-                    arrays[kind] = np.lib.format.open_memmap(path, mode="w+", dtype=value.dtype, shape=shape)
-                arrays[kind][start : start + len(value), view] = value
-        for array in arrays.values():
-            array.flush()
+@torch.no_grad()
+def _encode_all(pixels: np.ndarray, encoder: Encoder, path: Path) -> None:
+    """Write all rows and views; in bf16 where the machine has it."""
+    array: np.memmap | None = None
+    for start, view, images in _batches(pixels):
+        with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16()):
+            value = encoder(images.contiguous(memory_format=torch.channels_last)).numpy()
+        if array is None:
+            shape = (len(pixels), VIEWS, *value.shape[1:])
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=value.dtype, shape=shape)
+        array[start : start + len(value), view] = value
+    if array is not None:
+        array.flush()

@@ -78,7 +78,7 @@ def joint_loss(
     d3diff, generation = generation_terms(model, output, batch, config)
     answers, understanding = understanding_terms(model, output, batch)
     balance = sum(output.balance.values(), start=d3diff.new_zeros(()))
-    metrics = {f"balance_{name}": float(value) for name, value in output.balance.items()}
+    metrics = {f"balance_{name}": float(value.detach()) for name, value in output.balance.items()}
     total = d3diff + config.mmu_weight * answers + config.balance_weight * balance
     return total, generation | understanding | metrics | gate_metrics(model, output)
 

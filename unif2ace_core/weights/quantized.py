@@ -7,13 +7,15 @@
     int8  W = code * absmax / 127          nf4  W = table[code] * absmax of the block
 
 Stacked experts (n, h, D) are quantized row by row like n matrices. With nf4 the embedding and the head stay
-int8: they are read by row, and codes and words are chosen there. config.json gets
-`"quantization": {"bits": 8, "scheme": "int8"}`.
+int8: they are read by row, and codes and words are chosen there; so do matrices whose rows are no whole
+blocks, which bitsandbytes 0.50 reads back wrongly on the CPU. config.json gets
+`"quantization": {"bits": 8, ...}`.
 
-On CUDA the linear layers become bitsandbytes modules over the same numbers. On the CPU the weights are brought
-back to fp32 at load: that is as fast as an unquantized model for any number of rows and needs no bitsandbytes,
-whose import alone takes seconds. Measured on one thread with AVX-512, 256 -> 1024 channels, its int8 kernel took
-0.5x the time of fp32 for 112 rows and 1.6x for 896, nf4 1.0x and 1.1x; without AVX-512 it has no int8 kernel.
+On CUDA the linear layers become bitsandbytes modules over the same numbers. On the CPU the weights are
+brought back to fp32 at load: that is as fast as an unquantized model for any number of rows and needs no
+bitsandbytes, whose import alone takes seconds. Measured on one thread with AVX-512, 256 -> 1024 channels,
+its int8 kernel took 0.5x the time of fp32 for 112 rows and 1.6x for 896, nf4 1.0x and 1.1x; without AVX-512
+it has no int8 kernel.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ ROW_READ = ("embedding.weight", "head.weight")  # int8 whatever the bits
 NF4 = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
     -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
-    0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+    0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023,
+    1.0,
 )  # fmt: skip
 
 
@@ -106,7 +109,7 @@ def quantize_state(state: Mapping[str, Tensor], bits: int) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if not is_quantized_name(name, tensor):
             found[name] = tensor.half() if tensor.is_floating_point() else tensor
-        elif bits == 4 and name not in ROW_READ and tensor.shape[-1] % 2 == 0:
+        elif bits == 4 and name not in ROW_READ and tensor.shape[-1] % BLOCK == 0:
             found[name], found[name + ABSMAX] = quantize_nf4(tensor)
         else:
             found[name], found[name + ABSMAX] = quantize_int8(tensor)
@@ -139,15 +142,12 @@ def _bitsandbytes() -> Any:
 # --- Reading -------------------------------------------------------------------------------------------
 
 
-def quantization_of(config: Mapping[str, Any]) -> int | None:
-    """Bits of a quantized model by its config.json's content, None for an ordinary one.
+def quantization_bits(entry: Any) -> int:
+    """Bits of a config.json's `quantization` entry.
 
     Raises:
         UserError: a scheme that this version doesn't know.
     """
-    entry = config.get("quantization")
-    if entry is None:
-        return None
     bits = entry.get("bits") if isinstance(entry, dict) else None
     if bits not in SCHEMES or entry.get("scheme") != SCHEMES[bits]:
         raise UserError(
@@ -156,14 +156,15 @@ def quantization_of(config: Mapping[str, Any]) -> int | None:
     return int(bits)
 
 
-def dequantized_state(directory: Path, config: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
-    """The transformer of a quantized model folder as a plain state dict, for the CPU.
+def dequantized_state(directory: Path, entry: Any) -> dict[str, Tensor]:
+    """The transformer of a quantized model folder as a plain state dict.
+
+    `entry` is the `quantization` of its config.
 
     Raises:
         UserError: the file is unreadable or not what its config says.
     """
-    if quantization_of(config if config is not None else read_json(directory / CONFIG)) is None:
-        raise UserError(f"{directory} is not quantized; load it as an ordinary model")
+    quantization_bits(entry)
     tensors = load_tensors(directory / TRANSFORMER)
     if not any(name.endswith(ABSMAX) for name in tensors):
         raise UserError(
@@ -178,9 +179,9 @@ def dequantized_state(directory: Path, config: Mapping[str, Any] | None = None) 
 
 
 def use_bitsandbytes(model: nn.Module, directory: Path, device: torch.device | str) -> nn.Module:
-    """Put bitsandbytes layers over the file's numbers in place of a loaded model's linear layers; returns the model.
+    """Put bitsandbytes layers over the file's numbers in place of a model's linear layers; returns the model.
 
-    The head and the experts are read in slices and stay as they were loaded. `model` must hold `dequantized_state`.
+    `model` must hold `dequantized_state`; its head and its experts are read in slices and stay as they are.
     """
     library, tensors = _bitsandbytes(), load_tensors(directory / TRANSFORMER)
     for path, module in list(model.named_modules()):
@@ -248,7 +249,7 @@ def quantize_model(source: str, bits: int, output: Path, force: bool = False) ->
 
     directory, output = model_directory(source), Path(output)
     config = read_json(directory / CONFIG)
-    if quantization_of(config) is not None:
+    if "quantization" in config:
         raise UserError(f"{source} is quantized already ({config['quantization']}); give the original model")
     check_output(output, directory, force)
     tensors = quantize_state(load_tensors(directory / TRANSFORMER), bits)
@@ -273,13 +274,15 @@ def quantize_model(source: str, bits: int, output: Path, force: bool = False) ->
 
 
 def check_output(output: Path, source: Path, force: bool) -> None:
-    """Refuse an output that is in the way."""
+    """Refuse an output that is in the way; only a model folder is ever replaced."""
     if output.resolve() == source.resolve():
         raise UserError(f"{output} is the model itself; choose another output folder")
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; choose a folder")
     if output.is_dir() and any(output.iterdir()) and not force:
         raise UserError(f"{output} is not empty; add --force or choose another folder")
+    if output.is_dir() and any(output.iterdir()) and not (output / CONFIG).is_file():
+        raise UserError(f"{output} holds other things than a model; choose another folder")
 
 
 @contextmanager
@@ -292,7 +295,7 @@ def new_folder(output: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {output} ({error}); choose another folder") from error
     try:
         yield folder
-        folder.chmod(0o755)
+        folder.chmod(0o755)  # mkdtemp makes it private
         if output.is_dir():
             old = folder.with_name(folder.name + ".old")
             output.rename(old)
@@ -300,6 +303,8 @@ def new_folder(output: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             folder.rename(output)
+    except OSError as error:
+        raise UserError(f"cannot write {output} ({error}); choose another folder") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

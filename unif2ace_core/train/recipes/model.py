@@ -107,11 +107,10 @@ class ModelTask:
             condition_dropout=config.condition_dropout, expert_dropout=config.expert_dropout,
         )
         paths = (self.parts["codec"], self.parts["clip"], self.parts["face"])
-        bf16 = native_bf16()
-        self.mixture = Mixture(train, encoded(data, train, paths, bf16), self.tokenizer, self.model.config, mixture)
+        self.mixture = Mixture(train, encoded(data, train, *paths), self.tokenizer, self.model.config, mixture)
         fixed = replace(mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0)
         self.held_out = Mixture(
-            held_out, encoded(data, held_out, paths, bf16), self.tokenizer, self.model.config, fixed
+            held_out, encoded(data, held_out, *paths), self.tokenizer, self.model.config, fixed
         )
         self.objective = ObjectiveConfig(
             config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_weight

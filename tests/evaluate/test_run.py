@@ -1,0 +1,105 @@
+"""All suites end to end on a tiny random model and a made-up data folder; refusals in words."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from unif2ace_core.config import ModelConfig
+from unif2ace_core.data.attributes import BINARY
+from unif2ace_core.errors import UserError
+from unif2ace_core.evaluate.run import SUITES, answers_agreement, run_suites
+from unif2ace_core.experts.clip import ClipConfig, ClipEncoder
+from unif2ace_core.model.transformer import UniF2ace
+from unif2ace_core.tokens.codec import Codec, CodecConfig
+from unif2ace_core.tokens.text import TextTokenizer
+from unif2ace_core.weights.resolve import LoadedModel
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve noisy pictures with random labels, half of them held out."""
+    folder, rng = tmp_path_factory.mktemp("faces"), random.Random(0)
+    (folder / "celebahq").mkdir()
+    with (folder / "celebahq.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, ["file", "split", *BINARY])
+        table.writeheader()
+        for number in range(12):
+            name, labels = f"{number}.png", {column: rng.randrange(2) for column in BINARY}
+            table.writerow({"file": name, "split": "val" if number % 2 else "train", **labels})
+            Image.frombytes("RGB", (40, 40), rng.randbytes(4800)).save(folder / "celebahq" / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    """Random weights, every part but the face encoder and the locator."""
+    torch.manual_seed(0)
+    tokenizer = TextTokenizer.train(["a man with glasses", "is she smiling?"], 280)
+    config = ModelConfig(
+        width=32, layers=2, heads=2, ffn=32, rotary=8, text_vocabulary=tokenizer.size, codes=16, grid=(2, 2),
+        text_length=24, experts=2, top_k=1, expert_hidden=8, resampler=8, clip_width=16, face_width=12,
+        noise_width=8, noise_tokens=2,
+    )  # fmt: skip
+    codec = Codec(CodecConfig(
+        pixels=32, bits=4, encoder_widths=(8, 8, 16), encoder_depths=(1, 1, 1), decoder_widths=(16, 16, 8, 8),
+        decoder_depths=(1, 1, 1, 1),
+    ))  # fmt: skip
+    clip = ClipEncoder(ClipConfig(pixels=32, widths=(8, 8, 8, 16), depths=(1, 1, 1, 1), embed=8))
+    parts: dict[str, Any] = {
+        "transformer": UniF2ace(config).initialise(torch.Generator().manual_seed(0)),
+        "codec": codec,
+        "clip": clip,
+    }  # fmt: skip
+    for part in parts.values():
+        part.eval().requires_grad_(False)
+    return LoadedModel(
+        name="tiny", directory=Path("."), config=config, tokenizer=tokenizer, device=torch.device("cpu"),
+        version="0", generation={"steps": 2, "guidance": 0.0}, **parts,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_suite_reports_plain_json_with_n_split_seed_and_versions(
+    model: LoadedModel, data: Path
+) -> None:
+    seen: list[tuple[str, int, int]] = []
+    found = run_suites(
+        list(SUITES), model, data, limit=4, seed=1, on_progress=lambda *args: seen.append(args)
+    )
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert set(found["suites"]) == set(SUITES) == {suite for suite, _, _ in seen}
+    assert all(part["n"] > 0 for part in found["suites"].values())
+    assert (found["split"], found["seed"], found["model"]) == ("val", 1, "tiny")
+    assert found["versions"]["torch"] and found["versions"]["unif2ace"]
+    assert all(done <= total for _, done, total in seen)
+    assert found["suites"]["generation"]["n"] == 4
+    nats = found["suites"]["likelihood"]["captions"]["nats_per_code"]
+    assert 0 < nats < 2 * found["suites"]["likelihood"]["captions"]["uniform_nats_per_code"]
+
+
+@pytest.mark.slow
+def test_the_same_seed_reports_the_same(model: LoadedModel, data: Path) -> None:
+    runs = [run_suites(["likelihood", "codec"], model, data, limit=6, seed=seed) for seed in (0, 0, 1)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_model_agrees_with_itself(model: LoadedModel, data: Path) -> None:
+    assert answers_agreement(model, model, data, n=10) == {"n": 10, "same_value": 1.0, "same_words": 1.0}
+
+
+def test_an_unknown_suite_is_refused_before_anything_is_loaded(data: Path) -> None:
+    with pytest.raises(UserError, match="no suite 'beauty'"):
+        run_suites(["answers", "beauty"], "no such model", data)
+
+
+def test_an_injected_extractor_is_used_and_named(model: LoadedModel, data: Path) -> None:
+    found = run_suites(["codec"], model, data, limit=6, extractor=lambda images: images.mean((2, 3)))
+    assert found["extractor"] == "injected" and "reconstruction" in found["suites"]["codec"]

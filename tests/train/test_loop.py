@@ -1,0 +1,147 @@
+"""Resuming, averaging, schedules and settings of the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from unif2ace_core.config import ModelConfig
+from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.errors import UserError
+from unif2ace_core.model.sequence_moe import Exploration
+from unif2ace_core.model.transformer import UniF2ace
+from unif2ace_core.tokens.text import TextTokenizer
+from unif2ace_core.train.checkpoint import latest_checkpoint
+from unif2ace_core.train.encode import EncodedSet
+from unif2ace_core.train.loop import Progress, Trainer, learning_rate_at, train
+from unif2ace_core.train.mixture import Mixture, MixtureConfig
+from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
+from unif2ace_core.train.options import TrainConfig, with_overrides
+from unif2ace_core.weights.store import load_tensors
+
+LABELS = {"Male": "no", "Smiling": "yes", "Eyeglasses": "no", "Blond_Hair": "yes", "Young": "yes", "Wearing_Hat": "no"}
+
+
+@dataclass
+class TinyTask:
+    """The joint objective on invented codes and features: everything random, nothing on disk."""
+
+    model: UniF2ace
+    mixture: Mixture
+    name: str = "model"
+
+    def modules(self) -> nn.Module:
+        return self.model
+
+    def batch(self, step: int, generator: torch.Generator) -> Any:
+        return self.mixture.draw(4, generator)
+
+    def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        return joint_loss(self.model, batch, ObjectiveConfig(), Exploration(0.5, generator=generator))
+
+    def evaluate(self) -> dict[str, float]:
+        return {"weight": float(self.model.head.weight.sum())}
+
+    def export(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+
+
+def tiny_task(config: ModelConfig) -> TinyTask:
+    records = [FaceRecord("celebahq", f"{i}.webp", "train", LABELS, None, None) for i in range(12)]
+    tokenizer = TextTokenizer.train(["a smiling woman with blond hair", "is she wearing a hat? no."], 300)
+    sizes = ModelConfig(**{**vars(config), "text_vocabulary": tokenizer.size, "text_length": 60})
+    g = torch.Generator().manual_seed(0)
+    data = EncodedSet(
+        torch.randint(config.codes, (12, 2, config.positions), generator=g).short().numpy(),
+        torch.randn(12, 2, 6, config.clip_width, generator=g).half().numpy(),
+        torch.randn(12, 2, config.face_width, generator=g).half().numpy(),
+    )
+    model = UniF2ace(sizes).initialise(torch.Generator().manual_seed(0))
+    return TinyTask(model, Mixture(records, data, tokenizer, sizes, MixtureConfig()))
+
+
+def settings(**values: Any) -> TrainConfig:
+    return TrainConfig(**{"steps": 6, "batch_size": 4, "warmup": 2, "precision": "fp32", "save_every": 3, **values})
+
+
+def test_six_steps_equal_three_and_resume_and_three(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 3:
+            raise Stop
+
+    train(tiny_task(tiny_config), settings(), tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(tiny_task(tiny_config), settings(log_every=1), tmp_path / "parts", on_progress=interrupt)
+    train(tiny_task(tiny_config), settings(log_every=1), tmp_path / "parts", resume=True)
+    whole, parts = (latest_checkpoint(tmp_path / name) for name in ("whole", "parts"))
+    assert whole is not None and parts is not None and whole.name == parts.name
+    for file in ("model", "ema", "optimizer"):
+        a, b = (load_tensors(directory / f"{file}.safetensors") for directory in (whole, parts))
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a), file
+
+
+def test_every_batch_is_a_function_of_seed_and_step(tiny_config: ModelConfig) -> None:
+    task = tiny_task(tiny_config)
+    first, again, other = (task.batch(0, torch.Generator().manual_seed(s)) for s in (7, 7, 8))
+    assert torch.equal(first.sequences.ids, again.sequences.ids)
+    assert torch.equal(first.features.noise, again.features.noise)
+    assert first.sequences.ids.shape != other.sequences.ids.shape or not torch.equal(
+        first.sequences.ids, other.sequences.ids
+    )
+
+
+def test_every_parameter_learns(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    task = tiny_task(tiny_config)
+    before = {name: value.clone() for name, value in task.model.named_parameters()}
+    train(task, settings(steps=25, learning_rate=3e-3), tmp_path)
+    still = [name for name, value in task.model.named_parameters() if torch.equal(before[name], value)]
+    # the last layer's understanding experts write to the span, which no later layer hands to the text
+    assert {name for name in still if not name.startswith("blocks.3.sequence.groups.mmu")} == set()
+
+
+def test_loss_falls(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    config = settings(steps=60, learning_rate=3e-3, log_every=10)
+    train(tiny_task(tiny_config), config, tmp_path, on_progress=seen.append)
+    assert seen[-1].loss < 0.7 * seen[0].loss
+    assert {"d3diff", "answer_nats", "balance_t2i", "balance_mmu"} <= seen[0].metrics.keys()
+
+
+def test_existing_checkpoints_are_not_overwritten_unasked(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    train(tiny_task(tiny_config), settings(steps=1), tmp_path)
+    with pytest.raises(UserError, match="--resume"):
+        train(tiny_task(tiny_config), settings(steps=1), tmp_path)
+
+
+def test_resume_refuses_another_recipes_checkpoint(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    train(tiny_task(tiny_config), settings(steps=1), tmp_path)
+    task = tiny_task(tiny_config)
+    task.name = "codec"
+    with pytest.raises(UserError, match="belongs to recipe"):
+        Trainer(task, settings(), tmp_path).resume()
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    config = TrainConfig(steps=100, warmup=10, decay=0.5, learning_rate=1.0)
+    rates = [learning_rate_at(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[30] == 1.0
+    assert rates[75] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.02)
+
+
+def test_overrides_are_typed_and_unknown_ones_named() -> None:
+    assert with_overrides(TrainConfig(), {"steps": "7", "learning_rate": "0.5"}).steps == 7
+    with pytest.raises(UserError, match="unknown setting 'step'.*steps"):
+        with_overrides(TrainConfig(), {"step": "7"})
+    with pytest.raises(UserError, match="not of type int"):
+        with_overrides(TrainConfig(), {"steps": "many"})
