@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from unif2ace_core.config import ModelConfig
 from unif2ace_core.data.attributes import BINARY
 from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate.run import SUITES, answers_agreement, run_suites
+from unif2ace_core.experts.align import whole_image
 from unif2ace_core.experts.clip import ClipConfig, ClipEncoder
+from unif2ace_core.experts.locate import Face
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.tokens.codec import Codec, CodecConfig
 from unif2ace_core.tokens.text import TextTokenizer
@@ -80,7 +83,7 @@ def test_every_suite_reports_plain_json_with_n_split_seed_and_versions(
     assert (found["split"], found["seed"], found["model"]) == ("val", 1, "tiny")
     assert found["versions"]["torch"] and found["versions"]["unif2ace"]
     assert all(done <= total for _, done, total in seen)
-    assert found["suites"]["generation"]["n"] == 4
+    assert found["suites"]["generation"]["n"] == found["suites"]["answers"]["n"] == 4
     nats = found["suites"]["likelihood"]["captions"]["nats_per_code"]
     assert 0 < nats < 2 * found["suites"]["likelihood"]["captions"]["uniform_nats_per_code"]
 
@@ -103,3 +106,25 @@ def test_an_unknown_suite_is_refused_before_anything_is_loaded(data: Path) -> No
 def test_an_injected_extractor_is_used_and_named(model: LoadedModel, data: Path) -> None:
     found = run_suites(["codec"], model, data, limit=6, extractor=lambda images: images.mean((2, 3)))
     assert found["extractor"] == "injected" and "reconstruction" in found["suites"]["codec"]
+
+
+class OneFace:
+    """A locator that sees a face in pictures brighter than `least`, where the whole picture is."""
+
+    def __init__(self, least: float) -> None:
+        self.least = least
+
+    def find(self, image: Image.Image) -> list[Face]:
+        there = sum(image.convert("L").tobytes()) / (image.width * image.height) >= self.least
+        return [Face(whole_image(*image.size), 1.0)] if there else []
+
+
+@pytest.mark.parametrize(("least", "share"), [(0.0, 1.0), (300.0, 0.0)])
+def test_answers_are_also_measured_through_the_locator(
+    model: LoadedModel, data: Path, least: float, share: float
+) -> None:
+    located = replace(model, locator=OneFace(least))
+    found = run_suites(["answers"], located, data, limit=128)["suites"]["answers"]["located"]
+    assert found["faces_found"] == share and found["gender"]["celebahq"]["n"] == found["n"] > 0
+    if not share:
+        assert found["unread"] == found["n"]

@@ -16,8 +16,8 @@ from unif2ace_core.errors import UserError
 USAGE = "MODEL --bits 8|4 -o DIR [OPTIONS]"
 QUICK = 200
 """Questions that both models are asked to see how often they agree."""
-PER_VALUE = 4
-"""Photos per question and true value in the quick evaluation."""
+SCORED = 256
+"""Questions of the quick evaluation."""
 
 
 class Change(NamedTuple):
@@ -106,7 +106,7 @@ def compare(
     with reporter.status("Comparing answers"):
         agreement = answers_agreement(before, after, data, n=limit)
     scores = [
-        dict(scores_of(measure(reporter, loaded, ["answers"], data, "val", PER_VALUE, seed=0)["suites"]))
+        dict(scores_of(measure(reporter, loaded, ["answers"], data, "val", SCORED, seed=0)["suites"]))
         for loaded in (before, after)
     ]
     return Change(agreement, {name: (scores[0][name], scores[1].get(name)) for name in scores[0]})

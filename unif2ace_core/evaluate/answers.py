@@ -32,6 +32,7 @@ Pair = tuple["Image.Image", str]
 Ask = Callable[[Sequence[Pair]], Iterable[str]]
 
 PER_VALUE = 48  # photos of each true value that a question is asked about, where nothing else is said
+VALUES = 64  # about how many true values there are over all questions; an age counts as four
 MISSING_AGE = 50.0  # years of error of an answer without an age
 EMOTIONS = ("neutral", "happiness", "surprise", "anger")  # those that held-out photos show often enough
 GENDER_SOURCES = ("celebahq", "utkface", "lfw")
@@ -73,7 +74,12 @@ def plan(records: Sequence[FaceRecord], rng: random.Random, per_value: int = PER
         known = [r for r in by_source[source] if r.age is not None]
         chosen = rng.sample(known, min(len(known), 4 * per_value))
         probes += [Probe(f"age.{source}", r, "Age", rng.choice(age), str(r.age)) for r in chosen]
-    return sorted(probes, key=lambda probe: probe.record.key)
+    return ordered(probes)
+
+
+def ordered(probes: Sequence[Probe]) -> list[Probe]:
+    """By photo, so that questions about one photo stand together."""
+    return sorted(probes, key=lambda probe: (probe.record.key, probe.section, probe.attribute))
 
 
 def _probes(

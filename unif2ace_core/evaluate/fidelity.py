@@ -128,7 +128,7 @@ def distances(x: Tensor, y: Tensor, generator: torch.Generator, size: int = 500)
         "kid_std": rounded(found.std),
         "kid_subset": found.size,
         "fid": rounded(fid(x, y)),
-        "n": [len(x), len(y)],
+        "compared": [len(x), len(y)],
     }
 
 

@@ -77,8 +77,12 @@ class Context:
 
 
 def run_answers(context: Context) -> dict[str, Any]:
-    """See `answers`; the limit counts photos per true value of each question."""
-    probes = answers.plan(context.records(), context.rng(), context.count(answers.PER_VALUE))
+    """See `answers`; the limit counts questions."""
+    rng = context.rng()
+    per_value = answers.PER_VALUE if context.limit is None else max(1, context.limit // answers.VALUES)
+    probes = answers.plan(context.records(), rng, per_value)
+    if context.limit is not None and len(probes) > context.limit:
+        probes = answers.ordered(rng.sample(probes, context.limit))
     if not probes:
         raise UserError(f"no labelled photos of split {context.split!r} in {context.data}; check --data")
     ask = asker(context.model)
@@ -278,7 +282,7 @@ def run_suites(
         model: a loaded model, or what `load_model` takes.
         data: folder with NAME.csv beside NAME.zip.
         split: "val" or "train".
-        limit: photos or pictures per suite, in `answers` per true value of a question; None: each its own.
+        limit: questions (answers), pictures or photos per suite; None: each suite's own number.
         seed: of every draw.
         device: for a model given by name.
         on_progress: told (suite, done, total).

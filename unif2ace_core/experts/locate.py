@@ -43,8 +43,9 @@ class LocatorConfig:
     scales: tuple[int, ...] = (160, 448)  # long sides of the views in which faces are looked for
     widths: tuple[int, ...] = (32, 48, 64, 80)  # channels at strides 4, 8, 16, 32
     close_up: float = 2.2  # side of the close-up in frame sizes
-    coarse_threshold: float = 0.3  # score from which a cell is looked at closely
-    threshold: float = 0.5  # score from which a close-up is a face
+    coarse_threshold: float = 0.25  # score from which a cell is looked at closely
+    threshold: float = 0.57  # geometric mean of coarse and close-up score from which it is a face
+    smallest: float = 16.0  # frames of fewer pixels of the photo are too small to be of use
     most: int = 24  # faces looked at closely in one photo
 
 
@@ -185,18 +186,20 @@ class Locator(nn.Module):
         return [Face(f.frame.scaled(1 / factor), f.score) for f in found]
 
     def refine(self, image: Image.Image, faces: Sequence[Face]) -> list[Face]:
-        """Looks at each face closely; drops what is none by then. Frames are in pixels of the photo."""
-        side, refined = self.config.pixels, []
+        """Looks at each face closely and drops what is none; the score is the mean of both looks."""
+        side = self.config.pixels
+        refined: list[Face | None] = []
         views = [face.frame.enlarged(self.config.close_up) for face in faces]
         for start in range(0, len(views), 8):
             part = views[start : start + 8]
             for view, cells in zip(part, self._cells([crop(image, v, side) for v in part]), strict=True):
                 expected = side / self.config.close_up
-                found = [f for f in peaks(cells, self.config.threshold) if _near(f.frame, side, expected)]
-                if found:
-                    best = max(found, key=lambda f: f.score)
-                    refined.append(Face(view.compose(best.frame, side), best.score))
-        return refined
+                found = [f for f in peaks(cells, 0.1) if _near(f.frame, side, expected)]
+                best = max(found, key=lambda f: f.score, default=None)
+                refined.append(best and Face(view.compose(best.frame, side), best.score))
+        both = [Face(f.frame, math.sqrt(f.score * c.score)) for f, c in zip(refined, faces, strict=True) if f]
+        least, smallest = self.config.threshold, self.config.smallest
+        return [face for face in both if face.score >= least and face.frame.size >= smallest]
 
     def save(self, directory: Path, half: bool = True) -> None:
         """Write `locator.safetensors` (fp16 by default) and `locator.json`."""

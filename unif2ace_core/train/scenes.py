@@ -169,7 +169,7 @@ def corners(count: int, size: int, bank: FaceBank, draw: Draw) -> Tensor:
 def scrambled(count: int, size: int, bank: FaceBank, draw: Draw) -> Tensor:
     """Photos cut into small squares that are turned and shuffled among all photos of the batch."""
     side = bank.photos.shape[-1]
-    edge = side // (8 if draw.integer(0, 2) else 16)
+    edge = side // (4, 4, 8, 16)[draw.integer(0, 4)]
     n = side // edge
     photos = bank.photos[draw.index(len(bank.photos), count)][..., : n * edge, : n * edge].float() / 255
     tiles = photos.view(count, 3, n, edge, n, edge).permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, edge, edge)
@@ -185,7 +185,7 @@ def blurred(count: int, size: int, bank: FaceBank, draw: Draw) -> Tensor:
     return _grow(F.adaptive_avg_pool2d(photos, draw.integer(2, 6)), size)
 
 
-BACKGROUNDS = (noise, shapes, stripes, lettering, corners, corners, scrambled, blurred)
+BACKGROUNDS = (noise, shapes, stripes, lettering, corners, corners, scrambled, scrambled, blurred)
 
 
 def backgrounds(count: int, size: int, bank: FaceBank, draw: Draw) -> Tensor:
@@ -282,6 +282,14 @@ def _sampling(photo_frames: Tensor, frames: Tensor, size: int) -> Tensor:
     return torch.stack([torch.stack([cos, -sin, tx], 1), torch.stack([sin, cos, ty], 1)], 1)
 
 
+def _grid(theta: Tensor, size: int) -> Tensor:
+    """`F.affine_grid` of `(B, 2, 3)` maps for square canvases, several times as fast on a CPU."""
+    line = (torch.arange(size) * 2 + 1) / size - 1
+    across = theta[:, None, None, :, 0] * line[:, None]
+    down = theta[:, None, None, :, 1] * line[:, None, None] + theta[:, None, None, :, 2]
+    return across + down
+
+
 def _sample(photos: Tensor, theta: Tensor, size: int, extra: Tensor) -> tuple[Tensor, Tensor]:
     """Resamples photos, averaged beforehand by the reduction (plus up to two levels of `extra` blur).
 
@@ -294,7 +302,7 @@ def _sample(photos: Tensor, theta: Tensor, size: int, extra: Tensor) -> tuple[Te
     within = torch.empty(len(photos), 1, size, size)
     for value in level.unique().tolist():
         rows = torch.nonzero(level == value)[:, 0]
-        grid = F.affine_grid(theta[rows], [len(rows), 1, size, size], align_corners=False)
+        grid = _grid(theta[rows], size)
         small = F.avg_pool2d(photos[rows], 2**value) if value else photos[rows]
         out[rows] = F.grid_sample(small, grid, padding_mode="border", align_corners=False)
         within[rows] = (grid.abs().amax(-1) <= 1).float()[:, None]
@@ -314,7 +322,7 @@ def _paste(
     flip = draw.chance(0.5, count)
     photos[flip] = photos[flip].flip(-1)
     own[flip, 0], own[flip, 3] = 1 - own[flip, 0], -own[flip, 3]
-    erased = draw.chance(0.13, count)
+    erased = draw.chance(0.22, count)
     photos[erased] = _erase(photos[erased], own[erased], bank, draw)
     gain = 1 + 0.25 * draw.normal(count, 1, 1, 1).clamp(-2, 2) + 0.06 * draw.normal(count, 3, 1, 1)
     photos = (photos * gain + 0.1 * draw.normal(count, 1, 1, 1)).clamp(0, 1)

@@ -37,7 +37,7 @@ MARGIN = 1.25  # training crops are this much larger than the encoder's region, 
 class FaceTrainConfig(TrainConfig):
     """Options of `unif2ace train face`."""
 
-    steps: int = 4000
+    steps: int = 3600
     batch_size: int = 64
     learning_rate: float = 1.5e-3
     warmup: int = 100

@@ -31,7 +31,7 @@ from unif2ace_core.train.scenes import FaceBank, Scenes, scenes
 class LocateTrainConfig(TrainConfig):
     """Options of `unif2ace train locate`."""
 
-    steps: int = 3000
+    steps: int = 4200
     batch_size: int = 32
     learning_rate: float = 3e-3
     warmup: int = 100
