@@ -36,8 +36,22 @@ def embedded() -> Path:
 def tiny_config() -> ModelConfig:
     """A model small enough to build in every test; the mechanisms are all there."""
     return ModelConfig(
-        width=64, layers=4, heads=2, ffn=96, rotary=16, text_vocabulary=40, codes=32, grid=(3, 3), text_length=12,
-        experts=4, top_k=2, expert_hidden=24, resampler=16, clip_width=20, face_width=12, noise_width=8,
+        width=64,
+        layers=4,
+        heads=2,
+        ffn=96,
+        rotary=16,
+        text_vocabulary=40,
+        codes=32,
+        grid=(3, 3),
+        text_length=12,
+        experts=4,
+        top_k=2,
+        expert_hidden=24,
+        resampler=16,
+        clip_width=20,
+        face_width=12,
+        noise_width=8,
         noise_tokens=5,
     )
 

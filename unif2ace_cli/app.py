@@ -178,9 +178,7 @@ def root(
     ] = False,
     debug: Annotated[
         bool,
-        typer.Option(
-            "--debug", is_eager=True, callback=console.set_debug, help="Show the traceback of an error."
-        ),
+        typer.Option("--debug", is_eager=True, callback=console.set_debug, help="Show the traceback of an error."),
     ] = False,
 ) -> None:
     """Understand and generate faces with one model."""

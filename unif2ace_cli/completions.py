@@ -191,9 +191,7 @@ complete -F _unif2ace unif2ace
 def zsh_script() -> str:
     """For zsh, as a function file named _unif2ace."""
     commands = read_app()
-    listed = "\n".join(
-        f"        '{each.name}:{each.summary}'" for each in commands if not COMMANDS[each.name].hidden
-    )
+    listed = "\n".join(f"        '{each.name}:{each.summary}'" for each in commands if not COMMANDS[each.name].hidden)
     return ZSH.format(header=HEADER, commands=listed, cases="\n".join(zsh_case(each) for each in commands))
 
 

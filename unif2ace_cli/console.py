@@ -168,9 +168,7 @@ def live_progress(*columns: str, transient: bool, task: str | None = None) -> An
         "left": progress.TimeRemainingColumn,
     }
     texts = {"text": "{task.description}"}
-    made = [
-        known[name]() if name in known else progress.TextColumn(texts.get(name, name)) for name in columns
-    ]
+    made = [known[name]() if name in known else progress.TextColumn(texts.get(name, name)) for name in columns]
     display = progress.Progress(
         *made, console=Console(stderr=True), transient=transient, redirect_stdout=is_terminal(sys.stdout)
     )

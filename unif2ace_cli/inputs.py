@@ -109,13 +109,10 @@ def list_folder(folder: Path) -> list[str]:
             if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
         )
     except OSError as error:
-        raise UserError(
-            f"{folder}: the folder cannot be read ({reason(error)}); check its permissions"
-        ) from error
+        raise UserError(f"{folder}: the folder cannot be read ({reason(error)}); check its permissions") from error
     if not found:
         raise UserError(
-            f"{folder}: no image in this folder; it is searched, without subfolders, for "
-            f"{', '.join(SUFFIXES)}"
+            f"{folder}: no image in this folder; it is searched, without subfolders, for {', '.join(SUFFIXES)}"
         )
     return [str(entry) for entry in found]
 
@@ -178,9 +175,7 @@ def decode(data: bytes, shown: str) -> Image:
     except MemoryError as error:
         raise UserError(f"{shown}: not enough memory to open it; scale it down") from error
     except Exception as error:  # Pillow's decoders raise anything from SyntaxError to struct.error
-        raise UserError(
-            f"{shown}: truncated or damaged ({one_reason(error)}); export or download it again"
-        ) from error
+        raise UserError(f"{shown}: truncated or damaged ({one_reason(error)}); export or download it again") from error
 
 
 def identify(data: bytes) -> Image:
@@ -325,9 +320,7 @@ def read_prompts(source: str) -> list[Prompt]:
         fields = parse_object(line, where, form)
         seed = fields.get("seed")
         if seed is not None and (type(seed) is not int or not 0 <= seed <= LARGEST_SEED):
-            raise UserError(
-                f"{where}: seed {seed!r} is not a whole number from 0 to {LARGEST_SEED}; write {form}"
-            )
+            raise UserError(f"{where}: seed {seed!r} is not a whole number from 0 to {LARGEST_SEED}; write {form}")
         prompts.append(Prompt(clean_text(take_text(fields, "prompt", where, form)), seed))
     return prompts
 

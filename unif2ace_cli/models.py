@@ -46,6 +46,4 @@ def note_long_texts(reporter: Reporter, loaded: LoadedModel, texts: Iterable[str
     limit = loaded.config.text_length
     for text in dict.fromkeys(texts):
         if len(text) > limit and len(loaded.tokenizer.encode(text)) > limit:
-            reporter.note(
-                f"the {kind} '{text[:30]}...' is too long: the model reads its first {limit} tokens"
-            )
+            reporter.note(f"the {kind} '{text[:30]}...' is too long: the model reads its first {limit} tokens")

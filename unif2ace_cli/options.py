@@ -81,14 +81,10 @@ BatchOption = Annotated[
         help="Items computed at once; it changes speed and memory, not results.",
     ),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", rich_help_panel=OUTPUT_PANEL, help="Print one JSON object a line.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT_PANEL, help="Print one JSON object a line.")]
 QuietOption = Annotated[
     bool,
-    typer.Option(
-        "--quiet", "-q", rich_help_panel=OUTPUT_PANEL, help="No notes and no progress; errors still show."
-    ),
+    typer.Option("--quiet", "-q", rich_help_panel=OUTPUT_PANEL, help="No notes and no progress; errors still show."),
 ]
 DebugOption = Annotated[
     bool,
@@ -121,6 +117,4 @@ AlignOption = Annotated[
         help="Find the face and frame it, or take the picture as it is.",
     ),
 ]
-LimitOption = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most N items per suite.")
-]
+LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most N items per suite.")]

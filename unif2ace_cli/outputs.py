@@ -73,16 +73,12 @@ def check_writable(path: Path, make_folder: bool = False) -> None:
     except FileNotFoundError:
         pass  # the usual case: the file is new
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be written ({reason(error)}); choose another path with -o"
-        ) from error
+        raise UserError(f"{path}: cannot be written ({reason(error)}); choose another path with -o") from error
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written to ({reason(error)}); choose another place with -o"
-        ) from error
+        raise UserError(f"{folder}: cannot be written to ({reason(error)}); choose another place with -o") from error
 
 
 def check_folder(folder: Path, option: str = "--output") -> None:
@@ -92,9 +88,7 @@ def check_folder(folder: Path, option: str = "--output") -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{option} {folder}: cannot be written to ({reason(error)}); choose another folder"
-        ) from error
+        raise UserError(f"{option} {folder}: cannot be written to ({reason(error)}); choose another folder") from error
 
 
 def check_creatable(folder: Path, option: str = "--output") -> None:
@@ -104,9 +98,7 @@ def check_creatable(folder: Path, option: str = "--output") -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{option} {folder}: cannot be made ({reason(error)}); choose another folder"
-        ) from error
+        raise UserError(f"{option} {folder}: cannot be made ({reason(error)}); choose another folder") from error
 
 
 def candidates(path: Path) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from unif2ace_core.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
     from unif2ace_core.weights.resolve import LoadedModel
 
 T = TypeVar("T")
@@ -50,9 +51,7 @@ def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def open_batches(
-    reporter: Reporter, wanted: Sequence[inputs.Request], size: int
-) -> Iterator[tuple[int, list[Photo]]]:
+def open_batches(reporter: Reporter, wanted: Sequence[inputs.Request], size: int) -> Iterator[tuple[int, list[Photo]]]:
     """(number of names looked at, pictures that opened) per batch; reads a batch when it is asked for."""
     opener = Opener(reporter)
     for batch in batches(wanted, size):

@@ -99,9 +99,7 @@ class FakeCore:
     fail: BaseException | None = None
     faceless: int | None = None  # width of the pictures in which no face is found
 
-    def load_model(
-        self, model: str = "mini", device: str = "auto", parts: Any = None, quantize: Any = None
-    ) -> Any:
+    def load_model(self, model: str = "mini", device: str = "auto", parts: Any = None, quantize: Any = None) -> Any:
         self.loads.append((model, device))
         if self.fail is not None:
             raise self.fail
@@ -253,9 +251,7 @@ def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def photo(tmp_path: Path) -> Callable[..., str]:
     """Writes a plain picture and gives its name in the current folder."""
 
-    def make(
-        name: str = "photo.png", size: tuple[int, int] = (64, 48), mode: str = "RGB", **options: Any
-    ) -> str:
+    def make(name: str = "photo.png", size: tuple[int, int] = (64, 48), mode: str = "RGB", **options: Any) -> str:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new(mode, size).save(path, **options)

@@ -33,9 +33,7 @@ def test_every_command_has_help_with_an_example(cli, command):
     assert "--debug" in result.out and "<bool>" not in result.out
 
 
-@pytest.mark.parametrize(
-    "args", [("--help",), ("--version",), ("generate", "--help"), ("train", "--help"), ("x",)]
-)
+@pytest.mark.parametrize("args", [("--help",), ("--version",), ("generate", "--help"), ("train", "--help"), ("x",)])
 def test_help_version_and_usage_errors_import_neither_torch_nor_numpy(shell, args):
     code = (
         "import sys; from unif2ace_cli.app import main; main(sys.argv[1:]);"
@@ -108,9 +106,7 @@ def test_unexpected_errors_are_one_line_that_names_debug(cli, core):
     core.fail = KeyError("layers.0")
     result = cli("generate", "x")
     assert result.code == 1
-    assert (
-        is_one_error(result.err, "internal error: ") and "KeyError" in result.err and "--debug" in result.err
-    )
+    assert is_one_error(result.err, "internal error: ") and "KeyError" in result.err and "--debug" in result.err
 
 
 @pytest.mark.parametrize("error", [UserError("weights are corrupt"), KeyError("layers.0")])

@@ -141,9 +141,7 @@ def test_bad_requests_name_their_line_before_anything_is_loaded(cli, core, tmp_p
 
 def test_request_with_a_bad_photo_is_reported_and_the_others_go_on(cli, photo, tmp_path):
     photo("a.png")
-    (tmp_path / "r.jsonl").write_text(
-        '{"image": "gone.png", "question": "q"}\n{"image": "a.png", "question": "q"}\n'
-    )
+    (tmp_path / "r.jsonl").write_text('{"image": "gone.png", "question": "q"}\n{"image": "a.png", "question": "q"}\n')
     result = cli("ask", "--requests", "r.jsonl")
     assert result.code == 1 and result.lines == ["a.png\tq\tyes, q"] and "gone.png" in result.err
 

@@ -27,9 +27,7 @@ def bash(line, tmp_path):
 @pytest.mark.parametrize("shell", SHELLS)
 def test_files_are_current(shell):
     path = FOLDER / SHELLS[shell].file
-    assert path.read_text(encoding="utf-8") == SHELLS[shell].script(), (
-        "run python -m unif2ace_cli.completions"
-    )
+    assert path.read_text(encoding="utf-8") == SHELLS[shell].script(), "run python -m unif2ace_cli.completions"
 
 
 def test_folder_holds_nothing_else():

@@ -102,9 +102,7 @@ def test_quiet_says_nothing_on_stderr(cli):
 
 
 def test_prompts_file_takes_lines_and_jsonl(cli, tmp_path):
-    (tmp_path / "p.txt").write_text(
-        '\ufeffa hat\n\n  {"prompt": "a beard", "seed": 50, "extra": 1}\n\nglasses 🙂\n'
-    )
+    (tmp_path / "p.txt").write_text('\ufeffa hat\n\n  {"prompt": "a beard", "seed": 50, "extra": 1}\n\nglasses 🙂\n')
     result = cli("generate", "--prompts", "p.txt", "-n", 2, "--seed", 10, "--json")
     made = [(record["prompt"], record["seed"]) for record in map(json.loads, result.lines)]
     assert made == [("a hat", 10), ("a hat", 11), ("a beard", 50), ("a beard", 51), ("glasses 🙂", 12),
@@ -172,9 +170,7 @@ def test_long_prompts_work_with_a_note(cli):
     assert "too long" in result.err and result.err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "prompt", ["🙂👩🏽‍🦰", "日本の女性", "../../etc/passwd", "a\x00b\x1b[31m", "-", "\udcff"]
-)
+@pytest.mark.parametrize("prompt", ["🙂👩🏽‍🦰", "日本の女性", "../../etc/passwd", "a\x00b\x1b[31m", "-", "\udcff"])
 def test_unusual_prompts_make_safe_names(cli, tmp_path, prompt):
     result = cli("generate", "--seed", 1, "--", prompt)
     assert result.code == 0 and (tmp_path / result.lines[0]).is_file()
@@ -217,9 +213,7 @@ def test_read_only_folder_is_found_before_the_model_is_loaded(cli, core, tmp_pat
     assert result.code == 1 and "permission denied" in result.err and core.loads == []
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), KeyboardInterrupt(), RuntimeError("bug")]
-)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), RuntimeError("bug")])
 def test_failed_write_leaves_no_file(cli, core, tmp_path, monkeypatch, error):
     def broken(self, file, *args, **options):
         file.write(b"half")

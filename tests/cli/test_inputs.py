@@ -67,9 +67,7 @@ def test_text_is_not_an_image(refused):
 
 
 def test_script_formats_are_not_opened(refused):
-    assert "not an image" in refused(
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\n", "x.eps"
-    )
+    assert "not an image" in refused(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\n", "x.eps")
 
 
 def test_empty_file(refused):

@@ -32,9 +32,7 @@ WOMAN = face(
     Male="no", Young="yes", Blond_Hair="yes", Wavy_Hair="yes", Smiling="yes", Rosy_Cheeks="yes",
     Wearing_Earrings="yes", Eyeglasses="no", Heavy_Makeup="yes", Wearing_Hat="no", Bangs="yes",
 )  # fmt: skip
-MAN = face(
-    70.0, Male="yes", Age_Group="senior", Gray_Hair="yes", No_Beard="no", Eyeglasses="yes", Smiling="no"
-)
+MAN = face(70.0, Male="yes", Age_Group="senior", Gray_Hair="yes", No_Beard="no", Eyeglasses="yes", Smiling="no")
 
 
 def test_captions_are_a_function_of_the_generator() -> None:

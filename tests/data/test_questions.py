@@ -54,9 +54,7 @@ def test_every_binary_attribute_has_at_least_five_wordings_for_everybody() -> No
         for male in ("", "yes", "no"):
             texts = yes_no_wordings(name, male)
             assert len(set(texts)) == len(texts) >= 5, name
-            assert all(
-                text.endswith("?") and "{" not in text and text[0] == text[0].upper() for text in texts
-            )
+            assert all(text.endswith("?") and "{" not in text and text[0] == text[0].upper() for text in texts)
     assert "Is the person wearing glasses?" in yes_no_wordings("Eyeglasses")
     assert "Is she wearing glasses?" in yes_no_wordings("Eyeglasses", "no")
     assert "Glasses?" in yes_no_wordings("Eyeglasses")
@@ -84,9 +82,7 @@ def test_yes_and_no_are_balanced_per_attribute_whatever_the_rates() -> None:
 
 
 def test_one_sided_attributes_of_a_source_are_not_asked() -> None:
-    records = crowd(500) + [
-        face(source="b", Male="yes", Wearing_Earrings="yes", Smiling="no") for _ in range(200)
-    ]
+    records = crowd(500) + [face(source="b", Male="yes", Wearing_Earrings="yes", Smiling="no") for _ in range(200)]
     rates, rng = label_rates(records), random.Random(0)
     texts = [qa for _ in range(200) for qa in questions(records[-1], rng, 3, rates)]
     assert not any(qa.attribute == "Wearing_Earrings" for qa in texts)
@@ -162,9 +158,7 @@ def test_reversed_questions_turn_yes_and_no() -> None:
     rates = {"No_Beard": {"yes": 0.5, "no": 0.5}}
     rng = random.Random(0)
     texts = {
-        (qa.question, qa.answer)
-        for _ in range(800)
-        for qa in questions(face(Male="yes", No_Beard="no"), rng, 3, rates)
+        (qa.question, qa.answer) for _ in range(800) for qa in questions(face(Male="yes", No_Beard="no"), rng, 3, rates)
     }
     answers = dict(texts)
     assert answers["Does the person have a beard?"] == "Yes, he has a beard."
@@ -246,14 +240,10 @@ def test_description_names_what_is_known_in_a_stable_order() -> None:
     texts = {description(record, random.Random(seed)) for seed in range(40)}
     assert 1 < len(texts) <= 6
     for text in texts:
-        places = [
-            text.index(word) for word in ("young woman", "wavy blond hair", "bangs", "happy", "glasses")
-        ]
+        places = [text.index(word) for word in ("young woman", "wavy blond hair", "bangs", "happy", "glasses")]
         assert places == sorted(places) and 3 <= text.count(".") <= 5
     assert description(face(), random.Random(0)).endswith("a person.")
-    assert "face" in describe_question(random.Random(0)) or describe_question(random.Random(0)).endswith(
-        ("?", ".")
-    )
+    assert "face" in describe_question(random.Random(0)) or describe_question(random.Random(0)).endswith(("?", "."))
 
 
 def test_public_names_are_exported() -> None:

@@ -55,9 +55,7 @@ def test_split_and_source_choose_records(tmp_path: Path) -> None:
 
 
 def test_machine_probabilities_between_the_cuts_are_unknown(tmp_path: Path) -> None:
-    rows = [
-        {"file": f"{p}.png", "emotion": "", "Eyeglasses": p, "Wearing_Earrings": p} for p in (0.02, 0.5, 0.95)
-    ]
+    rows = [{"file": f"{p}.png", "emotion": "", "Eyeglasses": p, "Wearing_Earrings": p} for p in (0.02, 0.5, 0.95)]
     _table(tmp_path, "lfw", rows)
     labels = [r.labels for r in read_records(tmp_path)]
     assert [row.get("Eyeglasses") for row in labels] == ["no", None, "yes"]
@@ -72,9 +70,7 @@ def test_machine_guess_against_a_human_label_is_dropped(tmp_path: Path) -> None:
 
 
 def test_children_get_no_guessed_beard_or_makeup(tmp_path: Path) -> None:
-    rows = [
-        {"file": "a.png", "age": 4, "gender": 0, "Mustache": 0.9, "Wearing_Lipstick": 0.9, "Smiling": 0.9}
-    ]
+    rows = [{"file": "a.png", "age": 4, "gender": 0, "Mustache": 0.9, "Wearing_Lipstick": 0.9, "Smiling": 0.9}]
     _table(tmp_path, "utkface", rows)
     labels = read_records(tmp_path)[0].labels
     assert "Mustache" not in labels and "Wearing_Lipstick" not in labels
@@ -148,9 +144,7 @@ def test_real_data_has_only_schema_values_and_known_sizes(data_dir: Path) -> Non
     assert len({r.key for r in records}) == len(records) > 50_000
     assert all(value in BY_NAME[name].values for r in records for name, value in r.labels.items())
     assert {r.split for r in records} == {"train", "val"}
-    people = {
-        split: {r.person for r in records if r.person and r.split == split} for split in ("train", "val")
-    }
+    people = {split: {r.person for r in records if r.person and r.split == split} for split in ("train", "val")}
     assert not people["train"] & people["val"]
 
 

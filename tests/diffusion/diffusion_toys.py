@@ -9,12 +9,8 @@ A_CODES, A_K = torch.tensor([0, 2]), 3
 B_CODES, B_K = torch.tensor([1, 3, 0, 2]), 4
 
 # Rows: the other position holds 0, 1, 2 or the mask.
-_A_FIRST = torch.tensor(
-    [[0.25, 0.25, 0.5], [0.2, 0.6, 0.2], [0.65, 0.15, 0.2], [0.5, 0.3, 0.2]], dtype=torch.float64
-)
-_A_SECOND = torch.tensor(
-    [[0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]], dtype=torch.float64
-)
+_A_FIRST = torch.tensor([[0.25, 0.25, 0.5], [0.2, 0.6, 0.2], [0.65, 0.15, 0.2], [0.5, 0.3, 0.2]], dtype=torch.float64)
+_A_SECOND = torch.tensor([[0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]], dtype=torch.float64)
 _A_Z = torch.tensor([[1.0, 1.0, 0.8, 0.5], [1.25, 1.0, 1.0, 2.0]], dtype=torch.float64)
 _JOINT = torch.tensor([[0.10, 0.05, 0.25], [0.08, 0.12, 0.05], [0.15, 0.10, 0.10]], dtype=torch.float64)
 

@@ -83,9 +83,7 @@ def test_infinite_bounds_are_the_published_ones() -> None:
         _near(8.831079545),
         _near(19.2275187),
     )
-    assert b.mean_by_count().tolist() == [
-        _near(v) for v in (2.379286497, 4.492099963, 6.418501333, 8.26497049)
-    ]
+    assert b.mean_by_count().tolist() == [_near(v) for v in (2.379286497, 4.492099963, 6.418501333, 8.26497049)]
 
 
 def test_toy_b_spot_checks() -> None:
@@ -93,9 +91,7 @@ def test_toy_b_spot_checks() -> None:
     assert masked.tolist() == [_near(v) for v in (0.8414709848, -0.7568024953, 0.6569865987, -0.5440211109)]
     logits = toy_b(torch.tensor([[1, B_K, 0, B_K]]))[0]
     assert float(logits[1].exp().sum()) == _near(6.900946872)
-    assert logits[3].softmax(0).tolist() == [
-        _near(v) for v in (0.2809411825, 0.2191141001, 0.2753837477, 0.2245609697)
-    ]
+    assert logits[3].softmax(0).tolist() == [_near(v) for v in (0.2809411825, 0.2191141001, 0.2753837477, 0.2245609697)]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -116,8 +112,7 @@ def test_the_ancestral_chain_is_a_distribution(schedule: Schedule, steps: int) -
     for posterior, n, k in ((toy_a, 2, 3), (toy_b, 4, 4)):
         images = itertools.product(range(k), repeat=n)
         total = sum(
-            math.exp(-ExactBounds(posterior, torch.tensor(image), k).chain_nll(schedule, steps))
-            for image in images
+            math.exp(-ExactBounds(posterior, torch.tensor(image), k).chain_nll(schedule, steps)) for image in images
         )
         assert total == pytest.approx(1.0, abs=1e-12)
 
@@ -200,9 +195,7 @@ def test_estimator_variance_is_the_published_one(law: str, variance: float) -> N
 @pytest.mark.parametrize("strata", [1, 3, 8])
 def test_estimates_agree_with_the_exact_bound(law: str, strata: int) -> None:
     codes = B_CODES.expand(4000, 4)
-    estimate = estimate_bound(
-        toy_b, codes, torch.Generator().manual_seed(3), mask_id=B_K, strata=strata, law=law
-    )
+    estimate = estimate_bound(toy_b, codes, torch.Generator().manual_seed(3), mask_id=B_K, strata=strata, law=law)
     exact = ExactBounds(toy_b, B_CODES, B_K).infinite()
     assert estimate.image_nats.shape == (4000,)
     assert abs(estimate.nats - exact) < 4 * estimate.standard_error

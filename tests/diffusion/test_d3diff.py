@@ -166,9 +166,7 @@ def _subset_losses(posterior, codes: Tensor, k: int, mode: str, weights: Tensor)
         (CosineSchedule(), 8, 6.275920374, 6.279016239),
     ],
 )
-def test_summed_discrete_objective_is_the_published_one_on_toy_a(
-    schedule, steps, normalized, unnormalized
-) -> None:
+def test_summed_discrete_objective_is_the_published_one_on_toy_a(schedule, steps, normalized, unnormalized) -> None:
     m, u = step_probabilities(schedule, steps)
     for mode, expected in (("normalized", normalized), ("unnormalized", unnormalized)):
         total = 0.0
@@ -210,9 +208,7 @@ def test_terms_select_the_ablations(mode: str) -> None:
     logits, targets, image = _random(seed=4)
     weight = torch.tensor([0.5, 1.5, 2.5], dtype=torch.float64)
     loss = {
-        name: d3diff_loss(
-            logits, targets, image, weight, 8, D3DiffConfig(mode=mode, terms=name, score_source="logits")
-        )
+        name: d3diff_loss(logits, targets, image, weight, 8, D3DiffConfig(mode=mode, terms=name, score_source="logits"))
         for name in ("both", "mask", "score")
     }
     torch.testing.assert_close(loss["mask"].loss, loss["both"].base)

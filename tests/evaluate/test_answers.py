@@ -28,9 +28,7 @@ def people(count: int = 40) -> list[FaceRecord]:
         records.append(FaceRecord("lfw", f"{number}.webp", "val", emotion, None, None))
         for source in ("utkface", "ffhq"):
             male = {"Male": rng.choice(("no", "yes"))}
-            records.append(
-                FaceRecord(source, f"{number}.webp", "val", male, float(rng.randrange(1, 90)), None)
-            )
+            records.append(FaceRecord(source, f"{number}.webp", "val", male, float(rng.randrange(1, 90)), None))
     return records
 
 
@@ -84,9 +82,7 @@ def test_an_answer_that_cannot_be_read_is_wrong_and_counted(probes: list[Probe])
 
 
 def test_the_limit_holds_for_each_value(probes: list[Probe]) -> None:
-    counts = Counter(
-        (probe.section, probe.attribute, probe.truth) for probe in probes if probe.attribute != "Age"
-    )
+    counts = Counter((probe.section, probe.attribute, probe.truth) for probe in probes if probe.attribute != "Age")
     assert max(counts.values()) <= 12
     assert {probe.attribute for probe in probes if probe.section == "yes_no"} == set(VISIBLE_20)
 

@@ -70,13 +70,9 @@ def model() -> LoadedModel:
 
 
 @pytest.mark.slow
-def test_every_suite_reports_plain_json_with_n_split_seed_and_versions(
-    model: LoadedModel, data: Path
-) -> None:
+def test_every_suite_reports_plain_json_with_n_split_seed_and_versions(model: LoadedModel, data: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    found = run_suites(
-        list(SUITES), model, data, limit=4, seed=1, on_progress=lambda *args: seen.append(args)
-    )
+    found = run_suites(list(SUITES), model, data, limit=4, seed=1, on_progress=lambda *args: seen.append(args))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found["suites"]) == set(SUITES) == {suite for suite, _, _ in seen}
     assert all(part["n"] > 0 for part in found["suites"].values())

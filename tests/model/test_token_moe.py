@@ -76,10 +76,12 @@ def test_sorted_experts_equal_the_plain_weighted_sum(tiny_config: ModelConfig) -
     h = torch.randn(17, tiny_config.width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     y, _ = experts(h)
     gates, chosen, _ = top_k_gates(h @ experts.router.t(), experts.top_k)
-    plain = torch.stack([
-        sum(gate * experts.expert(int(e), h[t : t + 1])[0] for gate, e in zip(gates[t], chosen[t], strict=True))
-        for t in range(len(h))
-    ])
+    plain = torch.stack(
+        [
+            sum(gate * experts.expert(int(e), h[t : t + 1])[0] for gate, e in zip(gates[t], chosen[t], strict=True))
+            for t in range(len(h))
+        ]
+    )
     assert torch.allclose(y, plain, atol=1e-6)  # gates are fp32 by design
 
 

@@ -19,7 +19,8 @@ END = 0
 def features_for(config: ModelConfig, rows: int, seed: int = 0) -> Features:
     g = torch.Generator().manual_seed(seed)
     return Features(
-        torch.randn(rows, 6, config.clip_width, generator=g), torch.randn(rows, 1, config.face_width, generator=g),
+        torch.randn(rows, 6, config.clip_width, generator=g),
+        torch.randn(rows, 1, config.face_width, generator=g),
         torch.randn(rows, config.noise_tokens, config.noise_width, generator=g),
     )
 
@@ -91,12 +92,23 @@ def test_prefix_cached_span_equals_the_full_forward(tiny_model: UniF2ace, tiny_c
     cut = row.span - 1
     cache = KeyValueCache(tiny_config.layers)
     with torch.no_grad():
-        tiny_model(batch.ids[:, :cut], batch.positions[:, :cut], batch.mask[:, :, :cut, :cut], batch.group[:, :cut], cache=cache)
+        tiny_model(
+            batch.ids[:, :cut],
+            batch.positions[:, :cut],
+            batch.mask[:, :, :cut, :cut],
+            batch.group[:, :cut],
+            cache=cache,
+        )
         cache.freeze()
         for _ in range(2):  # a frozen cache serves any number of steps
             span = tiny_model(
-                batch.ids[:, cut:], batch.positions[:, cut:], None, batch.group[:, cut:], torch.ones(1).long(),
-                features, cache,
+                batch.ids[:, cut:],
+                batch.positions[:, cut:],
+                None,
+                batch.group[:, cut:],
+                torch.ones(1).long(),
+                features,
+                cache,
             ).hidden
     assert torch.allclose(full[:, cut:], span, atol=1e-5)
     assert len(cache) == cut
@@ -110,8 +122,13 @@ def test_cached_decoding_equals_uncached(tiny_model: UniF2ace, tiny_config: Mode
     cut, cache = len(row.ids) - 4, KeyValueCache(tiny_config.layers)
     with torch.no_grad():
         tiny_model(
-            batch.ids[:, :cut], batch.positions[:, :cut], batch.mask[:, :, :cut, :cut], batch.group[:, :cut],
-            batch.span, features, cache,
+            batch.ids[:, :cut],
+            batch.positions[:, :cut],
+            batch.mask[:, :, :cut, :cut],
+            batch.group[:, :cut],
+            batch.span,
+            features,
+            cache,
         )
         for place in range(cut, len(row.ids)):
             at = slice(place, place + 1)

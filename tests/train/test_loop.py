@@ -141,7 +141,7 @@ def test_learning_rate_warms_up_and_decays() -> None:
 
 def test_overrides_are_typed_and_unknown_ones_named() -> None:
     assert with_overrides(TrainConfig(), {"steps": "7", "learning_rate": "0.5"}).steps == 7
-    with pytest.raises(UserError, match="unknown setting 'step'.*steps"):
+    with pytest.raises(UserError, match=r"unknown setting 'step'.*steps"):
         with_overrides(TrainConfig(), {"step": "7"})
     with pytest.raises(UserError, match="not of type int"):
         with_overrides(TrainConfig(), {"steps": "many"})

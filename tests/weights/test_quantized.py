@@ -122,9 +122,7 @@ def test_file_shrinks_as_promised(bits: int, most: float) -> None:
 
 
 @pytest.mark.parametrize(("bits", "most"), [(8, 0.02), (4, 0.35)])
-def test_quantized_folder_loads_close_to_its_source(
-    source: Path, tmp_path: Path, bits: int, most: float
-) -> None:
+def test_quantized_folder_loads_close_to_its_source(source: Path, tmp_path: Path, bits: int, most: float) -> None:
     output = tmp_path / "small"
     report = quantize_model(str(source), bits, output)
     config = json.loads((output / "config.json").read_text())

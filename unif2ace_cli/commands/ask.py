@@ -71,9 +71,7 @@ def run(
     raise typer.Exit(reporter.exit_code)
 
 
-def plan_requests(
-    reporter: Reporter, arguments: list[str], source: str | None
-) -> tuple[list[inputs.Request], int]:
+def plan_requests(reporter: Reporter, arguments: list[str], source: str | None) -> tuple[list[inputs.Request], int]:
     """(requests, columns of a plain line): 1 answer, 2 path and answer, 3 path, question and answer."""
     if source is not None:
         if arguments:

@@ -176,8 +176,7 @@ def show_table(report: Mapping[str, Any]) -> None:
 def detail_table(title: str, rows: Mapping[str, Any]) -> Any:
     """A table with a line per attribute (or source) and a column per metric."""
     lines = {
-        name: dict(rows_of(row)) if isinstance(row, Mapping) else {"value": cell(row)}
-        for name, row in rows.items()
+        name: dict(rows_of(row)) if isinstance(row, Mapping) else {"value": cell(row)} for name, row in rows.items()
     }
     columns = list(dict.fromkeys(column for line in lines.values() for column in line))
     body = ([name, *(line.get(column, "") for column in columns)] for name, line in lines.items())

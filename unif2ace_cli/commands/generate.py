@@ -40,9 +40,7 @@ def run(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(
-            "--steps", metavar="N", min=1, rich_help_panel=SAMPLING, help="Sampling steps: more is slower."
-        ),
+        typer.Option("--steps", metavar="N", min=1, rich_help_panel=SAMPLING, help="Sampling steps: more is slower."),
     ] = None,
     guidance: Annotated[
         float | None,
@@ -66,9 +64,7 @@ def run(
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(
-            "--sampler", metavar="NAME", rich_help_panel=SAMPLING, help=", ".join(options.SAMPLERS) + "."
-        ),
+        typer.Option("--sampler", metavar="NAME", rich_help_panel=SAMPLING, help=", ".join(options.SAMPLERS) + "."),
     ] = None,
     output: Annotated[
         str | None,
@@ -129,9 +125,7 @@ def check_sampler(name: str | None) -> None:
         raise UsageError(f"no sampler '{name}'; choose from {', '.join(SAMPLERS)}")
 
 
-def plan_requests(
-    prompt: str | None, source: str | None, count: int, seed: int | None
-) -> tuple[list[str], list[int]]:
+def plan_requests(prompt: str | None, source: str | None, count: int, seed: int | None) -> tuple[list[str], list[int]]:
     """(texts, seeds) of the images to make, `count` per prompt.
 
     A prompt with its own seed uses seed .. seed + count - 1; the others share one running number.
@@ -144,11 +138,7 @@ def plan_requests(
         )
     if prompt is not None and not inputs.clean_text(prompt):
         raise UsageError('the prompt is empty; say what the face is like, for example "rosy cheeks"')
-    entries = (
-        [inputs.Prompt(inputs.clean_text(prompt))]
-        if prompt is not None
-        else inputs.read_prompts(source or "")
-    )
+    entries = [inputs.Prompt(inputs.clean_text(prompt))] if prompt is not None else inputs.read_prompts(source or "")
     running = secrets.randbelow(2**32) if seed is None else seed
     texts: list[str] = []
     seeds: list[int] = []

@@ -30,9 +30,7 @@ class Change(NamedTuple):
 def run(
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL", show_default=False, help="Embedded model ('mini'), a folder, or a hub id."
-        ),
+        typer.Argument(metavar="MODEL", show_default=False, help="Embedded model ('mini'), a folder, or a hub id."),
     ],
     bits: Annotated[
         options.Bits | None,
@@ -40,9 +38,7 @@ def run(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", metavar="DIR", show_default=False, help="Folder for the new model (required)."
-        ),
+        typer.Option("--output", "-o", metavar="DIR", show_default=False, help="Folder for the new model (required)."),
     ] = None,
     data: Annotated[
         Path | None,
@@ -96,9 +92,7 @@ def check_target(output: Path, force: bool) -> None:
     outputs.check_creatable(output)
 
 
-def compare(
-    reporter: Reporter, source: str, output: Path, device: options.Device, data: Path, limit: int
-) -> Change:
+def compare(reporter: Reporter, source: str, output: Path, device: options.Device, data: Path, limit: int) -> Change:
     """How often both models answer alike, and the answers suite's numbers before and after."""
     from unif2ace_core.evaluate.run import answers_agreement
 

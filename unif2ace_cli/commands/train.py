@@ -56,12 +56,8 @@ def run(
             help="Folder for checkpoints, log.jsonl and export/ (required).",
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show settings, sizes and a time estimate.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show settings, sizes and a time estimate.")] = False,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
     debug: options.DebugOption = False,
@@ -113,9 +109,7 @@ def check_settings(recipe: str, overrides: Mapping[str, str]) -> None:
         raise UsageError(str(error)) from error
 
 
-def show_plan(
-    reporter: Reporter, recipe: str, data: Path, output: Path, overrides: Mapping[str, str]
-) -> None:
+def show_plan(reporter: Reporter, recipe: str, data: Path, output: Path, overrides: Mapping[str, str]) -> None:
     """Print what a run would do."""
     from unif2ace_core.train.run import plan
 

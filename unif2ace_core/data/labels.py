@@ -16,8 +16,7 @@ from unif2ace_core.experts.clip import AGE_SCALE, attribute_slices
 def label_matrix(records: Sequence[FaceRecord]) -> tuple[Tensor, Tensor]:
     """Values (R, 46) int64 with -1 for unknown, and ages (R,) in years with NaN for unknown."""
     rows = [
-        [a.values.index(record.labels[a.name]) if a.name in record.labels else -1 for a in SCHEMA]
-        for record in records
+        [a.values.index(record.labels[a.name]) if a.name in record.labels else -1 for a in SCHEMA] for record in records
     ]
     ages = [float("nan") if record.age is None else float(record.age) for record in records]
     return torch.tensor(rows), torch.tensor(ages)
@@ -29,7 +28,7 @@ def attribute_loss(logits: Tensor, age: Tensor, values: Tensor, ages: Tensor) ->
     Shapes: logits (B, ATTRIBUTE_LOGITS), age (B,) years, values (B, 46), ages (B,).
     """
     total, count = logits.new_zeros(()), 0
-    for column, (name, part) in enumerate(attribute_slices().items()):
+    for column, part in enumerate(attribute_slices().values()):
         target = values[:, column]
         known = target >= 0
         if not known.any():

@@ -55,17 +55,13 @@ PHRASES: dict[str, dict[str, Phrase]] = {
     },
     "Receding_Hairline": {"yes": _seen("with", "a receding hairline", 0.085, taste=0.7)},
     # beard
-    "5_o_Clock_Shadow": {
-        "yes": _seen("with", "stubble|a five o'clock shadow|light stubble|5 o'clock shadow", 0.15)
-    },
+    "5_o_Clock_Shadow": {"yes": _seen("with", "stubble|a five o'clock shadow|light stubble|5 o'clock shadow", 0.15)},
     "Goatee": {"yes": _seen("with", "a goatee|a goatee|a goatee beard", 0.075)},
     "Mustache": {"yes": _seen("with", "a mustache|a mustache|a moustache", 0.057)},
     "Sideburns": {"yes": _seen("with", "sideburns", 0.08)},
     "No_Beard": {
         "no": _seen("with", "a beard", 0.12, tags="beard|bearded|facial hair"),
-        "yes": _absent(
-            "adj", "clean-shaven", tags="no beard|clean-shaven|clean shaven|without a beard", weight=0.9
-        ),
+        "yes": _absent("adj", "clean-shaven", tags="no beard|clean-shaven|clean shaven|without a beard", weight=0.9),
     },
     # features
     "Arched_Eyebrows": {"yes": _seen("with", "arched eyebrows|arched brows", 0.37, taste=_TASTE)},
@@ -77,9 +73,7 @@ PHRASES: dict[str, dict[str, Phrase]] = {
     "Pointy_Nose": {"yes": _seen("with", "a pointy nose|a pointed nose", 0.32, taste=_TASTE)},
     "Oval_Face": {"yes": _seen("with", "an oval face", 0.21, taste=_TASTE)},
     "High_Cheekbones": {"yes": _seen("with", "high cheekbones", 0.46, taste=_TASTE)},
-    "Chubby": {
-        "yes": _seen("with", "a chubby face|chubby cheeks|a plump face", 0.07, taste=0.7, tags="chubby")
-    },
+    "Chubby": {"yes": _seen("with", "a chubby face|chubby cheeks|a plump face", 0.07, taste=0.7, tags="chubby")},
     "Double_Chin": {"yes": _seen("with", "a double chin", 0.06, taste=0.7)},
     "Pale_Skin": {"yes": _seen("with", "pale skin|pale skin|fair skin", 0.05, taste=0.8)},
     "Rosy_Cheeks": {
@@ -119,9 +113,7 @@ PHRASES: dict[str, dict[str, Phrase]] = {
     # action
     "Smiling": {
         "yes": _seen("adj", "smiling", 0.47, tags="smiling|smile|a smile"),
-        "no": _absent(
-            "is", "not smiling|not smiling|unsmiling", tags="not smiling|no smile|serious", weight=0.45
-        ),
+        "no": _absent("is", "not smiling|not smiling|unsmiling", tags="not smiling|no smile|serious", weight=0.45),
     },
     "Mouth_Slightly_Open": {
         "yes": _seen(
@@ -134,9 +126,7 @@ PHRASES: dict[str, dict[str, Phrase]] = {
         "no": _absent("with", "a closed mouth|closed lips", weight=0.2),
     },
     "Head_Pose": {
-        "facing forward": _absent(
-            "is", "facing the camera|facing forward|looking straight ahead", weight=0.25
-        ),
+        "facing forward": _absent("is", "facing the camera|facing forward|looking straight ahead", weight=0.25),
         "turned to the side": _seen(
             "is",
             "turned to the side|looking to the side",
@@ -153,9 +143,7 @@ PHRASES: dict[str, dict[str, Phrase]] = {
             0.5,
             tags="neutral expression|serious|neutral",
         ),
-        "happiness": _seen(
-            "adj", "happy|happy|cheerful|joyful", 0.45, tags="happy|happiness|happy expression"
-        ),
+        "happiness": _seen("adj", "happy|happy|cheerful|joyful", 0.45, tags="happy|happiness|happy expression"),
         "surprise": _seen("adj", "surprised", 0.03, tags="surprised|surprise|surprised expression"),
         "anger": _seen("adj", "angry", 0.02, tags="angry|anger|angry expression"),
         "sadness": _seen("adj", "sad", 0.02, tags="sad|sadness|sad expression"),

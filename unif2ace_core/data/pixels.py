@@ -1,4 +1,4 @@
-"""Photos brought to the training frame once and kept as one uint8 array on disk, so that training never waits for a decoder."""
+"""Photos brought to the training frame once and kept as one uint8 array on disk: training never waits for a decoder."""
 
 from __future__ import annotations
 

@@ -273,9 +273,7 @@ def source_names(data: Path) -> tuple[str, ...]:
     return tuple(t.stem for t in tables if t.with_suffix(".zip").is_file() or t.with_suffix("").is_dir())
 
 
-def read_records(
-    data: Path, split: str | None = None, sources: Sequence[str] | None = None
-) -> list[FaceRecord]:
+def read_records(data: Path, split: str | None = None, sources: Sequence[str] | None = None) -> list[FaceRecord]:
     """All records of the data folder, by source name and then in table order.
 
     `split` keeps "train" or "val"; `sources` keeps those sources, in the order given.

@@ -197,9 +197,7 @@ def _log_z(logits: Tensor, log_total: Tensor | None, config: D3DiffConfig) -> Te
     return torch.logsumexp(logits, dim=1) - log_total
 
 
-def _reference_probability(
-    image: Tensor, batch: int, n: int, mask_probability: Tensor | None, like: Tensor
-) -> Tensor:
+def _reference_probability(image: Tensor, batch: int, n: int, mask_probability: Tensor | None, like: Tensor) -> Tensor:
     """m of each image `(B,)`, kept below 1 - 1/(2N) because the ratio r = (1 - m) / m must not vanish."""
     if mask_probability is None:
         mask_probability = torch.bincount(image, minlength=batch).to(like.dtype) / n

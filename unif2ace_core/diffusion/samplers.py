@@ -302,8 +302,7 @@ def _checked(
     if known is not None:
         if known.shape != (len(generators), positions):
             raise UserError(
-                f"known codes have shape {tuple(known.shape)}; give one row per image, "
-                f"{(len(generators), positions)}"
+                f"known codes have shape {tuple(known.shape)}; give one row per image, {(len(generators), positions)}"
             )
         if bool(((known < 0) | (known > codes)).any()):
             raise UserError(f"known codes must be in 0..{codes - 1}, or {codes} where unknown; correct them")
@@ -365,9 +364,7 @@ def reveal(x: Tensor, mask: Tensor, drawn: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen, filled, x)
 
 
-def unmask_independently(
-    x: Tensor, logits: Tensor, probability: float, step: Step, noise: RowNoise
-) -> Tensor:
+def unmask_independently(x: Tensor, logits: Tensor, probability: float, step: Step, noise: RowNoise) -> Tensor:
     """Each masked position becomes a draw from the posterior with the given probability."""
     mask, n = x == step.codes, x.shape[1]
     drawn, _ = draw_codes(logits, noise.uniform(n)[mask], step.temperature)

@@ -84,6 +84,4 @@ def measure(
 def _of_source(chosen: Sequence[bool], table: dict[str, Tensor]) -> dict[str, Any]:
     """Means over the chosen photos."""
     rows = torch.tensor(chosen)
-    return {name: rounded(float(values[rows].mean())) for name, values in table.items()} | {
-        "n": int(rows.sum())
-    }
+    return {name: rounded(float(values[rows].mean())) for name, values in table.items()} | {"n": int(rows.sum())}

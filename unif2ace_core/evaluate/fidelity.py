@@ -69,9 +69,7 @@ def named_value(text: str, name: str, value: str) -> bool:
 
 
 _GENDER_WORDS = {
-    value: {
-        noun for (_, male), (nouns, _) in NOUNS.items() if male == value for noun in nouns if noun != "child"
-    }
+    value: {noun for (_, male), (nouns, _) in NOUNS.items() if male == value for noun in nouns if noun != "child"}
     for value in ("yes", "no")
 }
 _AGE_WORDS = {

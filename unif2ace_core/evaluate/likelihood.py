@@ -66,9 +66,7 @@ def bound(
     for start in range(0, len(codes), batch_size):
         stop = min(start + batch_size, len(codes))
         posterior = caption_posterior(model, prompts[start:stop], end, generator)
-        parts.append(
-            estimate_bound(posterior, codes[start:stop], generator, mask_id=model.config.codes, strata=strata)
-        )
+        parts.append(estimate_bound(posterior, codes[start:stop], generator, mask_id=model.config.codes, strata=strata))
         if on_progress:
             on_progress(stop, len(codes))
     return BoundEstimate.merged(parts)

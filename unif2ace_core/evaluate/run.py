@@ -341,9 +341,7 @@ def answers_agreement(
     pool = answers.plan(context.records(), context.rng())
     probes = context.rng().sample(pool, min(n, len(pool)))
     photos = aligned_photos(context.data, (probe.record for probe in probes), context.pixels)
-    said = [
-        answers.ask_all(probes, photos, asker(_loaded(model, device))) for model in (context.model, second)
-    ]
+    said = [answers.ask_all(probes, photos, asker(_loaded(model, device))) for model in (context.model, second)]
     same = alike = 0
     for probe, one, other in zip(probes, *said, strict=True):
         value = answers.read(probe, one)

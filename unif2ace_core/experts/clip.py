@@ -6,8 +6,8 @@
 The summary reads the patches by position (faces are aligned, so a place means something) and joins them as one more
 token of F_clip(X).
 
-The embedded tower is trained inside open_clip's `CLIP` (recipe `clip`) and needs no open_clip to run. `OpenClipTower` wraps
-any model of open_clip for the larger presets.
+The embedded tower is trained inside open_clip's `CLIP` (recipe `clip`) and needs no open_clip to run. `OpenClipTower`
+wraps any model of open_clip for the larger presets.
 """
 
 from __future__ import annotations

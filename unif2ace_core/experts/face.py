@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.config_file import read_config
 from unif2ace_core.experts.tower import ConvTower
+from unif2ace_core.weights.configs import read_config
 from unif2ace_core.weights.store import load_module, load_tensors, save_tensors, write_text_atomic
 
 
@@ -85,7 +85,7 @@ class FaceEncoder(nn.Module):
     def load(cls, directory: Path) -> FaceEncoder:
         """Read an exported encoder in fp32, frozen. Raises `UserError` where files are missing or foreign."""
         path = Path(directory) / "face.safetensors"
-        encoder = cls(read_config(FaceConfig, Path(directory) / "face.json"))
+        encoder = cls(read_config(Path(directory) / "face.json", FaceConfig))
         load_module(encoder, load_tensors(path), path)
         return encoder.eval().requires_grad_(False)
 

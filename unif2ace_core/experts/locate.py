@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unif2ace_core.experts.align import Frame, crop
-from unif2ace_core.experts.config_file import read_config
+from unif2ace_core.weights.configs import read_config
 from unif2ace_core.weights.store import load_module, load_tensors, save_tensors, write_text_atomic
 
 STRIDE = 8  # pixels of the network's input per cell
@@ -211,7 +211,7 @@ class Locator(nn.Module):
     def load(cls, directory: Path) -> Locator:
         """Read an exported locator in fp32, frozen. Raises `UserError` where files are missing or foreign."""
         path = Path(directory) / "locator.safetensors"
-        locator = cls(read_config(LocatorConfig, Path(directory) / "locator.json"))
+        locator = cls(read_config(Path(directory) / "locator.json", LocatorConfig))
         load_module(locator, load_tensors(path), path)
         return locator.eval().requires_grad_(False)
 

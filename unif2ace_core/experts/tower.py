@@ -1,6 +1,6 @@
 """A small convolutional tower, shared by the embedded experts and the perceptual loss.
 
-    image (B, 3, H, W) -> stem /4 -> stage 1 -> /2 -> stage 2 -> /2 -> stage 3 ... -> map (B, C, H/16, W/16)
+image (B, 3, H, W) -> stem /4 -> stage 1 -> /2 -> stage 2 -> /2 -> stage 3 ... -> map (B, C, H/16, W/16)
 """
 
 from __future__ import annotations

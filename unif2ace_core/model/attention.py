@@ -1,4 +1,4 @@
-"""Multi-head attention with per-head layer norm on queries and keys and partial rotary embedding (Phi-1.5 as in Show-o).
+"""Multi-head attention with per-head layer norm on queries and keys and partial rotary embedding (as in Show-o).
 
 Reference: showlab/Show-o, models/phi.py (interface only); rotary on the first dimensions of a head, half-split pairing.
 """

@@ -85,9 +85,7 @@ class SequenceExperts(nn.Module):
         replaced = torch.where(happens, drawn, chosen[row, slot])
         return chosen.index_put((row, slot), replaced)
 
-    def forward(
-        self, z: Tensor, features: SpanFeatures, exploration: Exploration
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, features: SpanFeatures, exploration: Exploration) -> tuple[Tensor, Tensor]:
         """z (R, N, D) of the rows of this group -> y (R, N, D), gates (R, 4)."""
         gates = self.route(z, features, exploration)
         y = z
@@ -111,7 +109,11 @@ class SequenceMoE(nn.Module):
         self.groups = nn.ModuleDict({group.name.lower(): SequenceExperts(names[group], config) for group in GROUPS})
 
     def forward(
-        self, x: Tensor, index: Tensor, rows: Mapping[str, Tensor], features: Mapping[str, SpanFeatures],
+        self,
+        x: Tensor,
+        index: Tensor,
+        rows: Mapping[str, Tensor],
+        features: Mapping[str, SpanFeatures],
         exploration: Exploration,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Apply each group's experts to the spans of its rows.

@@ -18,7 +18,7 @@ from unif2ace_core.config import GROUPS, ModelConfig
 
 
 def top_k_gates(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Router logits (T, n) -> gates (T, k) renormalised over the selection, indices (T, k), probabilities (T, n) fp32."""
+    """Router logits (T, n) -> gates (T, k) renormalised over the selection, indices (T, k), probabilities (T, n)."""
     probabilities = logits.float().softmax(-1)
     gates, chosen = probabilities.topk(k, -1)
     return gates / gates.sum(-1, keepdim=True), chosen, probabilities
@@ -27,7 +27,7 @@ def top_k_gates(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
 def balance_loss(probabilities: Tensor, chosen: Tensor) -> Tensor:
     """sum_i f_i P_i with f_i = n / (k T) * tokens that chose i (no gradient) and P_i the mean probability.
 
-    Shapes: probabilities (T, n), chosen (T, k). 1 for uniform probabilities, n / k for collapsed routing, 0 for no token.
+    Shapes: probabilities (T, n), chosen (T, k). 1 for uniform probabilities, n / k for collapsed routing, 0 if empty.
     """
     if not len(probabilities):
         return probabilities.sum()
@@ -82,10 +82,12 @@ class TokenMoE(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.shared = FeedForward(config.width, config.ffn)
-        self.groups = nn.ModuleDict({
-            group.name.lower(): RoutedExperts(config.width, config.expert_hidden, config.experts, config.top_k)
-            for group in GROUPS
-        })
+        self.groups = nn.ModuleDict(
+            {
+                group.name.lower(): RoutedExperts(config.width, config.expert_hidden, config.experts, config.top_k)
+                for group in GROUPS
+            }
+        )
 
     def forward(self, h: Tensor, group: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """h (B, L, D), group (B, L) with -1 on pads -> output (B, L, D), balance loss per group present."""

@@ -4,15 +4,16 @@
     z = x + Attention(h) + TokenMoE(h, group)              dense blocks: + FFN(h)
     y = z outside the image span, SequenceMoE(z[span]) inside it
 
-The parallel block is Phi-1.5's as used by Show-o, which keeps equality with Show-o's checkpoints possible: the token MoE takes
-the FFN's place and reads the same normalised input. The model knows tensors and masks, not tasks: `group` says which experts
-may serve a token, `mask` who sees whom.
+The parallel block is Phi-1.5's as used by Show-o, which keeps equality with Show-o's checkpoints possible: the token
+MoE takes the FFN's place and reads the same normalised input. The model knows tensors and masks, not tasks: `group`
+says which experts may serve a token, `mask` who sees whom.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,14 @@ from unif2ace_core.config import GROUPS, Group, ModelConfig
 from unif2ace_core.model.attention import Attention, rotary_angles
 from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.resampler import Resampler
-from unif2ace_core.model.sequence_moe import FEATURES, Exploration, SequenceMoE, SpanFeatures
+from unif2ace_core.model.sequence_moe import (
+    FEATURES,
+    ZERO_BIAS,
+    Exploration,
+    SequenceExperts,
+    SequenceMoE,
+    SpanFeatures,
+)
 from unif2ace_core.model.token_moe import FeedForward, RoutedExperts, TokenMoE
 
 
@@ -68,10 +76,13 @@ class UniF2ace(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.head = nn.Linear(config.width, config.vocabulary)
         widths = {"clip": config.clip_width, "face": config.face_width, "noise": config.noise_width}
-        self.resamplers = nn.ModuleDict({
-            name: Resampler(config.positions, config.resampler, widths[name])
-            for name in FEATURES if name in config.sequence_t2i + config.sequence_mmu
-        })
+        self.resamplers = nn.ModuleDict(
+            {
+                name: Resampler(config.positions, config.resampler, widths[name])
+                for name in FEATURES
+                if name in config.sequence_t2i + config.sequence_mmu
+            }
+        )
         if config.code_bits:
             self.embedding_bits = nn.Parameter(torch.zeros(config.code_bits, config.width))
             self.head_bits = nn.Parameter(torch.zeros(config.code_bits, config.width))
@@ -88,10 +99,9 @@ class UniF2ace(nn.Module):
             elif parameter.ndim >= 2:
                 small = name.endswith(("out.weight", "fc2.weight", "fc2_weight"))
                 parameter.normal_(0, residual if small else 0.02, generator=generator)
-        for block in self.blocks:
-            if isinstance(block.sequence, SequenceMoE):
-                bias = block.sequence.groups["t2i"].router.bias
-                bias.copy_(torch.tensor([-2.0 if name == "zero" else 0.0 for name in self.config.sequence_t2i]))
+        for experts in self.modules():
+            if isinstance(experts, SequenceExperts):
+                experts.router.bias.copy_(torch.tensor([ZERO_BIAS * (name == "zero") for name in experts.names]))
         return self
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -123,8 +133,15 @@ class UniF2ace(nn.Module):
         return found
 
     def forward(
-        self, ids: Tensor, positions: Tensor, mask: Tensor | None, group: Tensor, span: Tensor | None = None,
-        features: Features | None = None, cache: KeyValueCache | None = None, exploration: Exploration | None = None,
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        group: Tensor,
+        span: Tensor | None = None,
+        features: Features | None = None,
+        cache: KeyValueCache | None = None,
+        exploration: Exploration | None = None,
     ) -> Output:
         """Run the blocks.
 
@@ -143,7 +160,7 @@ class UniF2ace(nn.Module):
         resampled = self.resample(features or Features(), rows) if rows else {}
         balance: dict[str, list[Tensor]] = {kind.name.lower(): [] for kind in GROUPS}
         gates = []
-        for number, block in enumerate(self.blocks):
+        for number, block in enumerate(cast("list[Block]", self.blocks)):
             h = block.norm(x)
             attended = block.attention(h, angles, mask, None if cache is None else cache.layers[number])
             if block.sequence is None:

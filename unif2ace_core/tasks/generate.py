@@ -1,7 +1,7 @@
 """Faces from text: prompt -> prefix cache -> sampler over masked codes -> pixels.
 
-    [t2i] [end] prompt [end] | [soi] mask x N [eoi]
-     computed once, cached     one forward a step, both guidance halves in it
+[t2i] [end] prompt [end] | [soi] mask x N [eoi]
+ computed once, cached     one forward a step, both guidance halves in it
 """
 
 from __future__ import annotations
@@ -115,8 +115,13 @@ class PromptedSpan:
         group = torch.full_like(ids, int(Group.T2I))
         start = torch.ones(b, dtype=torch.long, device=rows.device)
         output = self.model.transformer(
-            ids, positions, mask[:, None, None, :].expand(-1, 1, n + 2, -1), group, start,
-            Features(noise=self.noise), self.cache,
+            ids,
+            positions,
+            mask[:, None, None, :].expand(-1, 1, n + 2, -1),
+            group,
+            start,
+            Features(noise=self.noise),
+            self.cache,
         )
         hidden = output.hidden[:, 1:-1]
         if not self.guided:
@@ -140,8 +145,14 @@ def sample_codes(
     prompts = [model.tokenizer.encode(request.prompt) for request in requests]
     span = PromptedSpan(model, prompts, noise.to(model.device), float(options.guidance or 0))
     codes = sample(
-        str(options.sampler), span.posterior, codes=config.codes, positions=config.positions, generators=generators,
-        steps=int(options.steps or 1), temperature=float(options.temperature or 0), grid=config.grid,
+        str(options.sampler),
+        span.posterior,
+        codes=config.codes,
+        positions=config.positions,
+        generators=generators,
+        steps=int(options.steps or 1),
+        temperature=float(options.temperature or 0),
+        grid=config.grid,
         device=model.device,
     )
     return codes, [len(prompt) > config.text_length for prompt in prompts]

@@ -1,7 +1,7 @@
 """Answers and descriptions of photos: locate -> align -> encode -> decode with a key-value cache.
 
-    [mmu] [soi] codes [eoi] | [end] question [end] | answer [end]
-     codes, CLIP and face features in the prompt pass      one token a step, rows of different lengths together
+[mmu] [soi] codes [eoi] | [end] question [end] | answer [end]
+ codes, CLIP and face features in the prompt pass      one token a step, rows of different lengths together
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ def encode_photos(model: LoadedModel, images: Sequence[Image.Image]) -> Photos:
     batch = to_image_tensor(torch.from_numpy(np.stack(arrays))).to(model.device)
     clip = model.clip.features(batch) if model.clip else None
     face = model.face(batch).unsqueeze(1) if model.face else None
-    return Photos(
-        model.codec.encode(batch), clip.tokens if clip else None, face, clip.attributes if clip else None
-    )
+    return Photos(model.codec.encode(batch), clip.tokens if clip else None, face, clip.attributes if clip else None)
 
 
 @torch.inference_mode()
-def decode_answers(model: LoadedModel, photos: Photos, rows: Sequence[int], questions: Sequence[str]) -> list[tuple[str, float]]:
+def decode_answers(
+    model: LoadedModel, photos: Photos, rows: Sequence[int], questions: Sequence[str]
+) -> list[tuple[str, float]]:
     """Greedy answers with their probabilities; question i is about photo rows[i]."""
     tokenizer, config = model.tokenizer, model.config
     codes = photos.codes[list(rows)].cpu().tolist()
@@ -140,9 +140,7 @@ def _continue(
             break
         visible = torch.cat([visible, torch.ones_like(group, dtype=torch.bool)], 1)
         positions = (lengths + step).unsqueeze(1)
-        output = model.transformer(
-            tokens.unsqueeze(1), positions, visible[:, None, None, :], group, cache=cache
-        )
+        output = model.transformer(tokens.unsqueeze(1), positions, visible[:, None, None, :], group, cache=cache)
         hidden = output.hidden[:, 0]
     texts = [model.tokenizer.decode(ids) for ids in said]
     return list(zip([_sentence(text) for text in texts], log_probability.exp().tolist(), strict=True))
@@ -154,9 +152,7 @@ def _sentence(text: str) -> str:
     return ". ".join(part[:1].upper() + part[1:] for part in parts)
 
 
-def ask(
-    model: LoadedModel, pairs: Sequence[tuple[Image.Image, str]], batch_size: int = 16
-) -> Iterator[Answer]:
+def ask(model: LoadedModel, pairs: Sequence[tuple[Image.Image, str]], batch_size: int = 16) -> Iterator[Answer]:
     """Answer a question about each aligned image, in order; one image object is encoded once per batch.
 
     Raises:

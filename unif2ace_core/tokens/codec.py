@@ -129,8 +129,8 @@ def quantize(values: Tensor) -> Tensor:
 def entropy_terms(values: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """LFQ's entropies in nats: mean entropy of a code, and entropy of the mean code distribution.
 
-    With p(code | z) proportional to exp(-|z - entry|^2 / (2 temperature)) the bits are independent given z, so the first is
-    a sum over bits; the second needs the joint and is taken over (n, bits) values as given (subsample beforehand).
+    With p(code | z) proportional to exp(-|z - entry|^2 / (2 temperature)) the bits are independent given z, so the
+    first is a sum over bits; the second needs the joint and is over (n, bits) values as given (subsample beforehand).
 
     Args:
         values: (n, bits) encoder outputs.

@@ -3,8 +3,8 @@
     T2I   [t2i] [end] prompt [end] | [soi] code x N [eoi]
     MMU   [mmu] [soi] code x N [eoi] | [end] question [end] answer [end] | [end] question [end] answer [end] | ...
 
-One MMU row may carry several turns. A turn sees the image and itself, and its positions continue from the image, so each
-turn is computed exactly as if it stood alone: several questions share one pass over the picture.
+One MMU row may carry several turns. A turn sees the image and itself, and its positions continue from the image, so
+each turn is computed exactly as if it stood alone: several questions share one pass over the picture.
 
 Who sees whom (i sees j): j is no pad, and j <= i or both are in the bidirectional span, and j is in turn 0 (the shared
 part) or in i's turn.
@@ -71,8 +71,13 @@ def t2i_row(prompt: Sequence[int], codes: Sequence[int], end: int, config: Model
     prefix, span = t2i_prefix(prompt, end, config), image_span(codes, config)
     length = len(prefix) + len(span)
     return Row(
-        prefix + span, list(range(length)), [0] * length, [False] * len(prefix) + [True] * len(span),
-        [IGNORE] * length, Group.T2I, len(prefix) + 1,
+        prefix + span,
+        list(range(length)),
+        [0] * length,
+        [False] * len(prefix) + [True] * len(span),
+        [IGNORE] * length,
+        Group.T2I,
+        len(prefix) + 1,
     )
 
 

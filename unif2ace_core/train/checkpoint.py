@@ -39,7 +39,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def save_checkpoint(
-    output: Path, step: int, module: nn.Module, ema: dict[str, Tensor], optimizer: torch.optim.Optimizer,
+    output: Path,
+    step: int,
+    module: nn.Module,
+    ema: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
 ) -> Path:
     """Write one complete checkpoint and drop all but the newest `KEEP`."""

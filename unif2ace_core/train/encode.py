@@ -28,7 +28,6 @@ VIEWS = 2
 BATCH = 64
 
 
-
 class Encoder(Protocol):
     """Images (B, 3, P, P) in [-1, 1] -> one array's rows."""
 
@@ -59,7 +58,8 @@ class EncodedSet:
 def encoded(data: Path, records: Sequence[FaceRecord], codec: Path, clip: Path, face: Path | None) -> EncodedSet:
     """Encode the records with the recipes' exports, or open what an earlier call left in the cache."""
     return EncodedSet(
-        encode_kind("codes", data, records, codec), encode_kind("clip", data, records, clip),
+        encode_kind("codes", data, records, codec),
+        encode_kind("clip", data, records, clip),
         encode_kind("face", data, records, face) if face else None,
     )
 

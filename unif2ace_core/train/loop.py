@@ -164,7 +164,7 @@ class Trainer:
         loss, metrics = self.objective(batch, step_generator(seed, self.step, rank, stream=1))
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.clip)
+        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.max_gradient_norm)
         self.optimizer.step()
         update_average(self.ema, self.module, self.step, self.config.ema)
         self.step += 1
@@ -205,7 +205,10 @@ def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def train(
-    task: Task, config: TrainConfig, output: Path, resume: bool = False,
+    task: Task,
+    config: TrainConfig,
+    output: Path,
+    resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Trainer:
     """Train to `config.steps`; checkpoints, log and export go under `output`.
@@ -233,8 +236,13 @@ def train(
             rate = (trainer.step - mark) / (time.monotonic() - began)
             means = _mean(rows)
             progress = Progress(
-                trainer.step, config.steps, means.pop("loss"), learning_rate_at(trainer.step - 1, config),
-                round(rate * config.batch_size, 2), round((config.steps - trainer.step) / rate, 1), means,
+                trainer.step,
+                config.steps,
+                means.pop("loss"),
+                learning_rate_at(trainer.step - 1, config),
+                round(rate * config.batch_size, 2),
+                round((config.steps - trainer.step) / rate, 1),
+                means,
                 trainer.evaluate() if evaluate else None,
             )
             trainer.log(progress)

@@ -50,7 +50,11 @@ class Mixture:
     """Draws mixed batches from encoded records; every draw comes from the generator given."""
 
     def __init__(
-        self, records: Sequence[FaceRecord], data: EncodedSet, tokenizer: TextTokenizer, model: ModelConfig,
+        self,
+        records: Sequence[FaceRecord],
+        data: EncodedSet,
+        tokenizer: TextTokenizer,
+        model: ModelConfig,
         config: MixtureConfig,
     ) -> None:
         self.records, self.data, self.tokenizer = records, data, tokenizer
@@ -67,9 +71,13 @@ class Mixture:
         chosen += [rng.choice(self.known) for _ in range(size - generated)]
         views = [rng.randrange(self.data.codes.shape[1]) for _ in chosen]
         budget = self.config.long_budget if rng.random() < self.config.long_share else self.config.text_budget
-        codes = torch.stack([torch.from_numpy(self.data.codes[i, v].astype("int64")) for i, v in zip(chosen, views, strict=True)])
+        codes = torch.stack(
+            [torch.from_numpy(self.data.codes[i, v].astype("int64")) for i, v in zip(chosen, views, strict=True)]
+        )
         masked = draw_mask(codes[:generated], generator, law=self.config.mask_law, mask_id=self.model.codes)
-        rows = [self.t2i(self.records[i], masked.codes[n].tolist(), budget, rng) for n, i in enumerate(chosen[:generated])]
+        rows = [
+            self.t2i(self.records[i], masked.codes[n].tolist(), budget, rng) for n, i in enumerate(chosen[:generated])
+        ]
         rows += [
             self.mmu(self.records[i], codes[n + generated].tolist(), budget, rng)
             for n, i in enumerate(chosen[generated:])
@@ -113,8 +121,11 @@ class Mixture:
                 face[row, 0] = torch.from_numpy(self.data.face[chosen[row], views[row]].astype("float32"))
         keep = torch.rand(2, size, generator=generator) >= self.config.expert_dropout
         return Features(
-            clip, face if self.data.face is not None else None,
-            torch.randn(size, model.noise_tokens, model.noise_width, generator=generator), keep[0], keep[1],
+            clip,
+            face if self.data.face is not None else None,
+            torch.randn(size, model.noise_tokens, model.noise_width, generator=generator),
+            keep[0],
+            keep[1],
         )
 
 

@@ -47,8 +47,14 @@ def generation_terms(
     if config.mode == "unnormalized":
         log_total = torch.logaddexp(logits.logsumexp(-1), model.text_logits(hidden).float().logsumexp(-1))
     terms = d3diff_loss(
-        logits, batch.targets[image, position], image, batch.masked.weight, model.config.positions, d3diff,
-        log_total=log_total, mask_probability=batch.masked.mask_probability,
+        logits,
+        batch.targets[image, position],
+        image,
+        batch.masked.weight,
+        model.config.positions,
+        d3diff,
+        log_total=log_total,
+        mask_probability=batch.masked.mask_probability,
     )
     per_code = float(terms.image_ce.sum() / max(1, len(image)))
     return terms.loss, {"d3diff": float(terms.loss.detach()), "code_ce": per_code}

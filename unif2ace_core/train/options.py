@@ -23,7 +23,7 @@ class TrainConfig:
     decay: float = 0.3  # last share of the steps over which the rate falls linearly to zero
     weight_decay: float = 0.01  # AdamW, matrices only
     beta2: float = 0.99  # AdamW's second moment; shorter memory suits short runs
-    clip: float = 1.0  # gradient norm
+    max_gradient_norm: float = 1.0  # gradients are scaled down to it
     ema: float = 0.999  # decay of the averaged weights that are exported
     seed: int = 0  # every draw is a function of (seed, step)
     precision: str = "auto"  # auto, fp32 or bf16; auto takes bf16 where the processor multiplies it natively

@@ -29,13 +29,19 @@ def load_recipe(name: str, overrides: Mapping[str, str]) -> tuple[ModuleType, Tr
 def check_data(data: Path) -> None:
     """Say in words that a data directory is missing or holds no labels."""
     if not data.is_dir():
-        raise UserError(f"--data {data} is not a directory; give the folder that holds NAME.csv beside NAME.zip or NAME/")
+        raise UserError(
+            f"--data {data} is not a directory; give the folder that holds NAME.csv beside NAME.zip or NAME/"
+        )
     if not list(data.glob("*.csv")):
         raise UserError(f"--data {data} holds no NAME.csv; each source is a CSV beside a zip or folder of its images")
 
 
 def run(
-    recipe: str, data: Path, output: Path, overrides: Mapping[str, str] | None = None, resume: bool = False,
+    recipe: str,
+    data: Path,
+    output: Path,
+    overrides: Mapping[str, str] | None = None,
+    resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, float]:
     """Train a recipe; returns the last evaluation's metrics."""
@@ -68,7 +74,12 @@ def plan(recipe: str, data: Path, output: Path, overrides: Mapping[str, str] | N
     seconds = time.monotonic() - began
     parameters = sum(p.numel() for p in trainer.module.parameters() if p.requires_grad)
     return {
-        "recipe": recipe, "data": str(data), "output": str(output), **vars(config),
-        "parameters": parameters, "samples": config.steps * config.batch_size,
-        "seconds_per_step": round(seconds, 3), "hours": round(seconds * config.steps / 3600, 2),
+        "recipe": recipe,
+        "data": str(data),
+        "output": str(output),
+        **vars(config),
+        "parameters": parameters,
+        "samples": config.steps * config.batch_size,
+        "seconds_per_step": round(seconds, 3),
+        "hours": round(seconds * config.steps / 3600, 2),
     }

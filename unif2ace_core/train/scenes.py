@@ -309,9 +309,7 @@ def _sample(photos: Tensor, theta: Tensor, size: int, extra: Tensor) -> tuple[Te
     return out, within
 
 
-def _paste(
-    canvas: Tensor, rows: Tensor, frames: Tensor, bank: FaceBank, draw: Draw, lowest: bool
-) -> Tensor:
+def _paste(canvas: Tensor, rows: Tensor, frames: Tensor, bank: FaceBank, draw: Draw, lowest: bool) -> Tensor:
     """Pastes a face on `canvas[rows]` so that it has `frames` `(R, 4)`; returns which were not erased.
 
     Only the `lowest` layer may fill the canvas.

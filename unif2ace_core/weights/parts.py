@@ -18,9 +18,7 @@ M = TypeVar("M", bound=nn.Module)
 
 def save_part(directory: Path, name: str, module: nn.Module, config: Any) -> None:
     """Write a module's weights in fp16 and its config dataclass."""
-    tensors = {
-        key: value.half() if value.is_floating_point() else value for key, value in module.state_dict().items()
-    }
+    tensors = {key: value.half() if value.is_floating_point() else value for key, value in module.state_dict().items()}
     save_tensors(directory / f"{name}.safetensors", tensors)
     write_text_atomic(directory / f"{name}.json", json.dumps(asdict(config), indent=1) + "\n")
 

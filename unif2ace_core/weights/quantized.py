@@ -67,9 +67,7 @@ class QuantizeReport:
 
 def is_quantized_name(name: str, tensor: Tensor) -> bool:
     """Whether a tensor of the transformer is quantized: matrices, but not routers, norms or queries."""
-    return (
-        name.endswith("weight") and tensor.ndim >= 2 and tensor.is_floating_point() and "router" not in name
-    )
+    return name.endswith("weight") and tensor.ndim >= 2 and tensor.is_floating_point() and "router" not in name
 
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,9 +148,7 @@ def quantization_bits(entry: Any) -> int:
     """
     bits = entry.get("bits") if isinstance(entry, dict) else None
     if bits not in SCHEMES or entry.get("scheme") != SCHEMES[bits]:
-        raise UserError(
-            f"quantization {entry!r} of the model is unknown; known are {SCHEMES}, was it a newer version?"
-        )
+        raise UserError(f"quantization {entry!r} of the model is unknown; known are {SCHEMES}, was it a newer version?")
     return int(bits)
 
 
@@ -167,15 +163,11 @@ def dequantized_state(directory: Path, entry: Any) -> dict[str, Tensor]:
     quantization_bits(entry)
     tensors = load_tensors(directory / TRANSFORMER)
     if not any(name.endswith(ABSMAX) for name in tensors):
-        raise UserError(
-            f"{directory / TRANSFORMER} holds no quantized tensors; restore it from 'unif2ace quantize'"
-        )
+        raise UserError(f"{directory / TRANSFORMER} holds no quantized tensors; restore it from 'unif2ace quantize'")
     try:
         return dequantize_state(tensors)
     except RuntimeError as error:  # sizes that do not fit each other
-        raise UserError(
-            f"{directory / TRANSFORMER} is damaged ({error}); quantize the model again"
-        ) from error
+        raise UserError(f"{directory / TRANSFORMER} is damaged ({error}); quantize the model again") from error
 
 
 def use_bitsandbytes(model: nn.Module, directory: Path, device: torch.device | str) -> nn.Module:
@@ -204,9 +196,7 @@ def _linear8(library: Any, linear: nn.Linear, codes: Tensor, absmax: Tensor) -> 
         device="meta",
     )
     scale = absmax.float()
-    layer.weight = library.nn.Int8Params(
-        codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scale
-    )
+    layer.weight = library.nn.Int8Params(codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scale)
     layer.bias = linear.bias
     return layer.requires_grad_(False).eval()
 

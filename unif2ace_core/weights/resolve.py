@@ -137,8 +137,12 @@ def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] |
         raise ValueError(f"unknown parts {sorted(unknown)}; choose from {PARTS}")
     there = {name for name in ("clip", "face", "locator") if (directory / f"{name}.safetensors").exists()} & wanted
     return LoadedModel(
-        name=model, directory=directory, config=config, generation=dict(values.get("generation", {})),
-        tokenizer=TextTokenizer.load(directory / "tokenizer.json"), device=target,
+        name=model,
+        directory=directory,
+        config=config,
+        generation=dict(values.get("generation", {})),
+        tokenizer=TextTokenizer.load(directory / "tokenizer.json"),
+        device=target,
         version=str(values.get("version", __version__)),
         transformer=load_transformer(directory, values, config).to(target),
         codec=load_part(directory, "codec", Codec, CodecConfig).to(target),

@@ -62,7 +62,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is a git-LFS pointer, not weights; run 'git lfs pull' in its repository")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a readable safetensors file ({error}); download it again") from error
 
@@ -78,8 +78,9 @@ def load_module(module: torch.nn.Module, tensors: Mapping[str, Tensor], origin: 
     unknown = sorted(tensors.keys() - expected.keys())
     shapes = [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
     problems = [
-        f"{len(names)} {what} ({names[0]})" for what, names in
-        (("missing", missing), ("unknown", unknown), ("of another shape", sorted(shapes))) if names
+        f"{len(names)} {what} ({names[0]})"
+        for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", sorted(shapes)))
+        if names
     ]
     if problems:
         raise UserError(f"{origin} does not fit its config: tensors {', '.join(problems)}; is it another model's file?")

@@ -2,8 +2,8 @@
 
     unif2ace train clip --data DATA --output runs/clip
 
-The towers sit in open_clip's `CLIP` with its contrastive loss; the image tower is exported for inference, the text tower
-beside it so that training can go on.
+The towers sit in open_clip's `CLIP` with its contrastive loss; the image tower is exported for inference, the text
+tower beside it so that training can go on.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unif2ace_core.data.attributes import SCHEMA, VISIBLE_20
 from unif2ace_core.data.augment import augment
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.labels import attribute_loss, label_matrix
 from unif2ace_core.data.pixels import aligned_pixels
-from unif2ace_core.data.attributes import SCHEMA, VISIBLE_20
 from unif2ace_core.data.sources import FaceRecord, read_records
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import ClipConfig, ClipEncoder, attribute_slices, load_clip
@@ -61,8 +62,14 @@ def build_open_clip(config: ClipTrainConfig, vocabulary: int, end: int, encoder:
         raise UserError("recipe clip needs open_clip; run 'pip install open_clip_torch'") from error
     vision = CLIPVisionCfg(layers=1, width=64, head_width=64, patch_size=64, image_size=64)  # replaced below
     text = CLIPTextCfg(
-        context_length=CONTEXT, vocab_size=vocabulary, width=config.text_width, heads=config.text_width // 32,
-        layers=config.text_layers, pool_type="eos", eos_id=end, pad_id=end,
+        context_length=CONTEXT,
+        vocab_size=vocabulary,
+        width=config.text_width,
+        heads=config.text_width // 32,
+        layers=config.text_layers,
+        pool_type="eos",
+        eos_id=end,
+        pad_id=end,
     )
     model = CLIP(encoder.config.embed, vision, text)
     model.visual = encoder
@@ -73,6 +80,8 @@ class ClipTask:
     """See `unif2ace_core.train.loop.Task`."""
 
     name = "clip"
+
+    clip: Any  # open_clip's CLIP, which carries no types
 
     def __init__(self, config: ClipTrainConfig, data: Path) -> None:
         self.config = config
@@ -110,7 +119,9 @@ class ClipTask:
         texts = [caption(self.records[row], rng, "mixed") for row in rows.tolist()]
         return {
             "images": augment(images, generator).contiguous(memory_format=torch.channels_last),
-            "texts": self.tokens(texts), "values": self.values[rows], "ages": self.ages[rows],
+            "texts": self.tokens(texts),
+            "values": self.values[rows],
+            "ages": self.ages[rows],
         }
 
     def tokens(self, texts: Sequence[str]) -> Tensor:

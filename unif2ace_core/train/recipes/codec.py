@@ -4,8 +4,8 @@
     unif2ace train codec --data DATA --output runs/decoder init=runs/codec/export perceptual=runs/clip/export \\
         freeze_encoder=true adversarial=0.05
 
-Stage 1 learns codes with an L1, an edge and LFQ's entropy loss. Stage 2 keeps the codes and trains the decoder alone with
-features of the CLIP expert (a perceptual loss of our own making) and a light patch discriminator.
+Stage 1 learns codes with an L1, an edge and LFQ's entropy loss. Stage 2 keeps the codes and trains the decoder alone
+with features of the CLIP expert (a perceptual loss of our own making) and a light patch discriminator.
 """
 
 from __future__ import annotations

@@ -67,10 +67,7 @@ def verification(distances: np.ndarray, same: np.ndarray) -> tuple[float, float]
         return float((d[order[at]] + d[order[min(at + 1, len(d) - 1)]]) / 2)
 
     halves = [np.arange(len(same)) % 2 == h for h in (0, 1)]
-    right = [
-        ((distances[b] < best(distances[a], same[a])) == same[b]).mean()
-        for a, b in (halves, halves[::-1])
-    ]
+    right = [((distances[b] < best(distances[a], same[a])) == same[b]).mean() for a, b in (halves, halves[::-1])]
     return float(np.mean(right)), best(distances, same)
 
 
@@ -191,9 +188,7 @@ class FaceTask:
         views = augment(self.faces[index], self.encoder.config.pixels, generator)
         return views.to(device, memory_format=torch.channels_last), self.targets[index].to(device)
 
-    def loss(
-        self, batch: tuple[Tensor, Tensor], generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Regression + contrast + relation, each per dimension."""
         faces, t = batch
         z = self.encoder.encode_region(faces).float()

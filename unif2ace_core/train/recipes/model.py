@@ -3,8 +3,8 @@
     unif2ace train model --data DATA --output runs/model codec=runs/codec/export clip=runs/clip/export \\
         face=runs/face/export locate=runs/locate/export
 
-Both tasks share each batch: D3Diff on masked codes under captions, next-token loss on answers, one balance loss per group.
-The export is a complete model directory for `--model`.
+Both tasks share each batch: D3Diff on masked codes under captions, next-token loss on answers, one balance loss per
+group. The export is a complete model directory for `--model`.
 """
 
 from __future__ import annotations
@@ -103,15 +103,16 @@ class ModelTask:
         self.tokenizer = self.load_tokenizer(start, train)
         self.model = self.build_model(start)
         mixture = MixtureConfig(
-            t2i_share=config.t2i_share, text_budget=config.text_budget, mask_law=config.mask_law,
-            condition_dropout=config.condition_dropout, expert_dropout=config.expert_dropout,
+            t2i_share=config.t2i_share,
+            text_budget=config.text_budget,
+            mask_law=config.mask_law,
+            condition_dropout=config.condition_dropout,
+            expert_dropout=config.expert_dropout,
         )
         paths = (self.parts["codec"], self.parts["clip"], self.parts["face"])
         self.mixture = Mixture(train, encoded(data, train, *paths), self.tokenizer, self.model.config, mixture)
         fixed = replace(mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0)
-        self.held_out = Mixture(
-            held_out, encoded(data, held_out, *paths), self.tokenizer, self.model.config, fixed
-        )
+        self.held_out = Mixture(held_out, encoded(data, held_out, *paths), self.tokenizer, self.model.config, fixed)
         self.objective = ObjectiveConfig(
             config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_weight
         )
@@ -178,12 +179,17 @@ class ModelTask:
         """The exported config: sizes and generation defaults."""
         model: ModelConfig = replace(self.model.config, code_bits=0)
         generation = {
-            "steps": self.config.sampling_steps, "guidance": self.config.guidance,
-            "temperature": self.config.temperature, "sampler": self.config.sampler,
+            "steps": self.config.sampling_steps,
+            "guidance": self.config.guidance,
+            "temperature": self.config.temperature,
+            "sampler": self.config.sampler,
         }
         values = {
-            "format": "unif2ace-1", "name": self.config.preset, "version": __version__,
-            "model": asdict(model), "generation": generation,
+            "format": "unif2ace-1",
+            "name": self.config.preset,
+            "version": __version__,
+            "model": asdict(model),
+            "generation": generation,
         }
         return json.dumps(values, indent=1) + "\n"
 
