@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from unif2ace_core.config import ModelConfig
+from unif2ace_core.data.attributes import BINARY
 from unif2ace_core.model.transformer import UniF2ace
 
 torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -67,3 +71,25 @@ def tiny_model(tiny_config: ModelConfig) -> UniF2ace:
             if parameter.ndim >= 2:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.08)
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def made_up_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of sixteen noisy pictures with random labels, landmarks and descriptors, as a user could bring."""
+    folder, rng = tmp_path_factory.mktemp("made_up") / "data", np.random.default_rng(0)
+    (folder / "mine").mkdir(parents=True)
+    names = [f"{number}.png" for number in range(16)]
+    with (folder / "mine.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "split", "person", "age", "Emotion", *BINARY])
+        for number, name in enumerate(names):
+            emotion = ("neutral", "happiness")[number % 2]
+            labels = rng.integers(0, 2, len(BINARY)).tolist()
+            table.writerow([name, "val" if number > 9 else "train", f"p{number // 2}", 20 + number, emotion, *labels])
+            pixels = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "mine" / name)
+    face = np.array([[44, 30], [36, 30], [20, 30], [28, 30], [32, 42]], dtype=np.float32)
+    points, hit = np.repeat(face[None], 16, 0), np.ones(16, np.int8)
+    np.savez(folder / "landmarks.npz", mine_file=names, mine_points=points, mine_hit=hit)
+    np.savez(folder / "face_descriptors.npz", mine_file=names, mine=rng.normal(size=(16, 128)).astype(np.float32))
+    return folder

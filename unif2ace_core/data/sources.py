@@ -273,6 +273,12 @@ def source_names(data: Path) -> tuple[str, ...]:
     return tuple(t.stem for t in tables if t.with_suffix(".zip").is_file() or t.with_suffix("").is_dir())
 
 
+def preferred_sources(data: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of `names` that a data folder has; all of its sources where it has none of them."""
+    there = source_names(data)
+    return tuple(name for name in names if name in there) or there
+
+
 def read_records(data: Path, split: str | None = None, sources: Sequence[str] | None = None) -> list[FaceRecord]:
     """All records of the data folder, by source name and then in table order.
 

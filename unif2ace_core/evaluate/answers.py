@@ -59,22 +59,26 @@ def plan(records: Sequence[FaceRecord], rng: random.Random, per_value: int = PER
     by_source: dict[str, list[FaceRecord]] = defaultdict(list)
     for record in records:
         by_source[record.source].append(record)
+    human = by_source["celebahq"] or list(records)  # a table of one's own counts as human
     probes = [
-        probe
-        for name in VISIBLE_20
-        for probe in _probes("yes_no", by_source["celebahq"], name, yes_no_wordings(name), rng, per_value)
+        probe for name in VISIBLE_20 for probe in _probes("yes_no", human, name, yes_no_wordings(name), rng, per_value)
     ]
-    emotions = [r for r in by_source["lfw"] if r.labels.get("Emotion") in EMOTIONS]
+    emotions = [r for r in by_source["lfw"] or records if r.labels.get("Emotion") in EMOTIONS]
     probes += _probes("emotion", emotions, "Emotion", EMOTION_QUESTIONS, rng, per_value)
     gender, hair, age = (wordings.phrased(t) for t in (wordings.GENDER, wordings.HAIR, wordings.AGE))
-    for source in GENDER_SOURCES:
+    for source in _present(GENDER_SOURCES, by_source):
         probes += _probes(f"gender.{source}", by_source[source], "Male", gender, rng, per_value)
-    probes += _probes("hair", by_source["celebahq"], "Hair_Color", hair, rng, per_value)
-    for source in AGE_SOURCES:
+    probes += _probes("hair", human, "Hair_Color", hair, rng, per_value)
+    for source in _present(AGE_SOURCES, by_source):
         known = [r for r in by_source[source] if r.age is not None]
         chosen = rng.sample(known, min(len(known), 4 * per_value))
         probes += [Probe(f"age.{source}", r, "Age", rng.choice(age), str(r.age)) for r in chosen]
     return ordered(probes)
+
+
+def _present(names: Sequence[str], by_source: Mapping[str, Sequence[FaceRecord]]) -> list[str]:
+    """The named sources that have records, else every source."""
+    return [name for name in names if by_source.get(name)] or [name for name in by_source if by_source[name]]
 
 
 def ordered(probes: Sequence[Probe]) -> list[Probe]:

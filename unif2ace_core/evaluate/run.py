@@ -22,7 +22,7 @@ from torch import Tensor
 
 from unif2ace_core import __version__
 from unif2ace_core.data.captions import caption
-from unif2ace_core.data.sources import FaceRecord, read_records, source_names
+from unif2ace_core.data.sources import FaceRecord, preferred_sources, read_records
 from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate import answers, codec, fidelity, likelihood
 from unif2ace_core.evaluate.photos import aligned_photos, draw, located_photos, photo_pixels, pixels_of
@@ -51,9 +51,9 @@ class Context:
     progress: Callable[[int, int], None]
 
     def records(self, sources: Sequence[str] | None = None, split: str | None = None) -> list[FaceRecord]:
-        """Records of the split; sources that the data folder lacks are left out."""
-        found = [name for name in sources or source_names(self.data) if name in source_names(self.data)]
-        return read_records(self.data, split or self.split, found) if found or not sources else []
+        """Records of the split, of the preferred sources where the data folder has them."""
+        found = preferred_sources(self.data, sources) if sources else None
+        return read_records(self.data, split or self.split, found)
 
     @property
     def pixels(self) -> int:
@@ -115,7 +115,7 @@ def run_generation(context: Context) -> dict[str, Any]:
     """See `fidelity`; the limit counts generated pictures."""
     records = context.records(fidelity.SOURCES)
     if len(records) < 2:
-        raise UserError(f"suite generation needs photos of {' or '.join(fidelity.SOURCES)} in {context.data}")
+        raise UserError(f"suite generation needs two photos of split {context.split!r} in {context.data}; check --data")
     rng = context.rng()
     asked = fidelity.prompts(records, context.count(fidelity.COUNT), rng)
     chosen = aligned_photos(context.data, records, context.pixels)
@@ -138,7 +138,7 @@ def run_likelihood(context: Context) -> dict[str, Any]:
     model, rng = context.model, context.rng()
     chosen = draw(context.records(fidelity.SOURCES), context.count(likelihood.COUNT), rng)
     if not chosen:
-        raise UserError(f"suite likelihood needs photos of {' or '.join(fidelity.SOURCES)} in {context.data}")
+        raise UserError(f"no photos of split {context.split!r} in {context.data}; check --data")
     pixels, encode = photo_pixels(context.data, chosen, context.pixels), encoder(model)
     codes = torch.cat([encode(_images(part)).cpu() for part in pixels.split(BATCH)])
     found: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unif2ace_core.config import Group, ModelConfig
+from unif2ace_core.config import ModelConfig
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.questions import describe_question, description, label_rates, questions
 from unif2ace_core.data.sources import FaceRecord
@@ -27,7 +27,7 @@ class MixtureConfig:
     """How batches are put together."""
 
     t2i_share: float = 0.5  # rows of generation; the rest are understanding
-    t2i_sources: tuple[str, ...] = ("celebahq", "ffhq")  # whose framing pictures should have
+    t2i_sources: tuple[str, ...] = ()  # whose photos are generated; () for all
     text_budget: int = 60  # text tokens of a row
     long_budget: int = 110  # in the share of batches that hold descriptions
     long_share: float = 0.2
@@ -59,7 +59,8 @@ class Mixture:
     ) -> None:
         self.records, self.data, self.tokenizer = records, data, tokenizer
         self.model, self.config = model, config
-        self.drawable = [i for i, record in enumerate(records) if record.source in config.t2i_sources]
+        wanted = config.t2i_sources or {record.source for record in records}
+        self.drawable = [i for i, record in enumerate(records) if record.source in wanted]
         self.known = [i for i, record in enumerate(records) if record.labels]
         self.rates = label_rates(records)
 
@@ -127,8 +128,3 @@ class Mixture:
             keep[0],
             keep[1],
         )
-
-
-def group_rows(batch: Batch, group: Group) -> Tensor:
-    """Rows (R,) whose image belongs to a group."""
-    return (batch.group[:, 0] == int(group)).nonzero().squeeze(1)

@@ -141,7 +141,11 @@ class ClipTask:
         contrast = (nn.functional.cross_entropy(logits, target) + nn.functional.cross_entropy(logits.t(), target)) / 2
         labels, age = attribute_loss(found.attributes, found.age, batch["values"], batch["ages"])
         total = labels + self.config.contrastive_weight * contrast + self.config.age_weight * age
-        return total, {"attributes": float(labels), "contrastive": float(contrast), "age": float(age)}
+        return total, {
+            "attributes": float(labels.detach()),
+            "contrastive": float(contrast.detach()),
+            "age": float(age.detach()),
+        }
 
     def evaluate(self) -> dict[str, float]:
         """Balanced accuracy per source at threshold one half, emotion, gender and age error on val."""

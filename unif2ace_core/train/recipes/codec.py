@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from unif2ace_core.data.pixels import aligned_pixels
-from unif2ace_core.data.sources import read_records
+from unif2ace_core.data.sources import preferred_sources, read_records
 from unif2ace_core.experts.tower import ConvTower
 from unif2ace_core.tokens.codec import Codec, CodecConfig, entropy_terms, quantize, to_image_tensor
 from unif2ace_core.train.options import TrainConfig, as_path
@@ -34,7 +34,7 @@ class CodecTrainConfig(TrainConfig):
     steps: int = 2500
     batch_size: int = 32
     learning_rate: float = 1e-3
-    sources: tuple[str, ...] = ("celebahq", "ffhq", "lfw")  # whose photos are learned
+    sources: tuple[str, ...] = ("celebahq", "ffhq", "lfw")  # whose photos are learned; all if none is there
     bits: int = 13  # LFQ bits
     edge_weight: float = 1.0  # of the L1 between image gradients
     commit_weight: float = 0.05  # keeps encoder values near -1 and +1
@@ -68,7 +68,8 @@ class CodecTask:
             for part in (self.codec.encoder, self.codec.encoder_mix, self.codec.to_bits):
                 part.requires_grad_(False)
         self.features = perceptual_tower(as_path(config.perceptual))
-        train, held_out = (read_records(data, split, config.sources) for split in ("train", "val"))
+        sources = preferred_sources(data, config.sources)
+        train, held_out = (read_records(data, split, sources) for split in ("train", "val"))
         self.pixels, self.val = aligned_pixels(data, train), aligned_pixels(data, held_out)
 
     def modules(self) -> nn.Module:

@@ -23,7 +23,7 @@ from unif2ace_core import __version__
 from unif2ace_core.config import PRESETS, ModelConfig
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.questions import describe_question, description, label_rates, questions
-from unif2ace_core.data.sources import FaceRecord, read_records
+from unif2ace_core.data.sources import FaceRecord, preferred_sources, read_records
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.sequence_moe import Exploration
 from unif2ace_core.model.transformer import UniF2ace
@@ -57,6 +57,7 @@ class ModelTrainConfig(TrainConfig):
     explore_start: float = 0.5  # probability that a sequence router explores, falling linearly
     explore_end: float = 0.05
     t2i_share: float = 0.5  # rows of generation in a batch
+    t2i_sources: tuple[str, ...] = ("celebahq", "ffhq")  # whose framing pictures shall have; all if none is there
     text_budget: int = 60  # text tokens of a row
     condition_dropout: float = 0.1  # prompts emptied
     expert_dropout: float = 0.1  # rows without CLIP or face features
@@ -104,6 +105,7 @@ class ModelTask:
         self.model = self.build_model(start)
         mixture = MixtureConfig(
             t2i_share=config.t2i_share,
+            t2i_sources=preferred_sources(data, config.t2i_sources),
             text_budget=config.text_budget,
             mask_law=config.mask_law,
             condition_dropout=config.condition_dropout,

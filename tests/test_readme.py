@@ -1,0 +1,72 @@
+"""The README's commands, word for word and in order, in an empty folder with made-up photos as its data."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUICK = " steps=2 batch_size=2 threads=1 eval_every=0"
+
+
+def blocks(language: str) -> list[str]:
+    """The README's fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def shell(embedded: Path, made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """An empty working folder with `data/`, and an environment in which `unif2ace` is this tree's."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "data").symlink_to(made_up_faces)
+    command = folder / "bin" / "unif2ace"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m unif2ace_cli "$@"\n')
+    command.chmod(0o755)
+    path = os.pathsep.join([str(command.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+    cache = str(folder / "cache")
+    return folder, {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": cache}
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run(shell: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = shell
+    for block in blocks("bash"):
+        if block.startswith("pip install '.[test]'"):
+            continue  # what runs this test
+        script = re.sub(r"^pip install \. && ", "", block)
+        script = re.sub(r"^(unif2ace train .*)$", rf"\1{QUICK}", script, flags=re.MULTILINE)
+        done = subprocess.run(
+            ["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    assert (folder / "face.png").exists() and (folder / "mini-int8" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(shell: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = shell
+    for block in blocks("python"):
+        subprocess.run([sys.executable, "-c", block], cwd=folder, env=environment, check=True, timeout=120)
+    assert (folder / "rosy.png").exists()
+
+
+def test_the_first_commands_are_install_and_test() -> None:
+    first, second = blocks("bash")[:2]
+    assert first == 'pip install . && unif2ace generate "rosy cheeks, hoop earrings"\n'
+    assert second == "pip install '.[test]' && pytest\n"
+
+
+def test_every_file_the_readme_names_exists(embedded: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_ci_runs_the_readme_test_command() -> None:
+    assert blocks("bash")[1].strip() in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
