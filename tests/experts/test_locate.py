@@ -118,7 +118,7 @@ def test_any_mode_and_size_is_searched(mode: str, size: tuple[int, int]) -> None
 def test_saved_locator_finds_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     locator = Locator(LocatorConfig(widths=(8, 8, 8, 8))).eval()
-    locator.save(tmp_path, half=False)
+    locator.half().float().save(tmp_path)
     again, view = Locator.load(tmp_path), torch.rand(1, 3, 64, 64)
     assert again.config == locator.config and torch.equal(again.network(view), locator.network(view))
 

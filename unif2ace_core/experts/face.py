@@ -8,8 +8,7 @@ encoder is distilled from dlib's 128-d descriptors (train/recipes/face.py):
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,8 +17,7 @@ from torch import Tensor, nn
 
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.tower import ConvTower
-from unif2ace_core.weights.configs import read_config
-from unif2ace_core.weights.store import load_module, load_tensors, save_tensors, write_text_atomic
+from unif2ace_core.weights.parts import load_part, save_part
 
 
 @dataclass(frozen=True)
@@ -75,19 +73,14 @@ class FaceEncoder(nn.Module):
         """Distance of descriptors `(..., D)` on dlib's scale; below `config.threshold`: one person."""
         return (a.float() - b.float()).norm(dim=-1) * self.config.scale
 
-    def save(self, directory: Path, half: bool = True) -> None:
-        """Write `face.safetensors` (fp16 by default) and `face.json`."""
-        state = {k: v.half() if half else v for k, v in self.state_dict().items()}
-        save_tensors(Path(directory) / "face.safetensors", state)
-        write_text_atomic(Path(directory) / "face.json", json.dumps(asdict(self.config), indent=2) + "\n")
+    def save(self, directory: Path) -> None:
+        """Write `face.safetensors` in fp16 and `face.json`."""
+        save_part(directory, "face", self, self.config)
 
     @classmethod
     def load(cls, directory: Path) -> FaceEncoder:
-        """Read an exported encoder in fp32, frozen. Raises `UserError` where files are missing or foreign."""
-        path = Path(directory) / "face.safetensors"
-        encoder = cls(read_config(Path(directory) / "face.json", FaceConfig))
-        load_module(encoder, load_tensors(path), path)
-        return encoder.eval().requires_grad_(False)
+        """Read an exported module in fp32, frozen. Raises `UserError` where files are missing or foreign."""
+        return load_part(directory, "face", cls, FaceConfig)
 
 
 class InsightFaceEncoder(nn.Module):

@@ -14,10 +14,9 @@ The geometry is in experts/align.py, the training scenes in train/scenes.py.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unif2ace_core.experts.align import Frame, crop
-from unif2ace_core.weights.configs import read_config
-from unif2ace_core.weights.store import load_module, load_tensors, save_tensors, write_text_atomic
+from unif2ace_core.weights.parts import load_part, save_part
 
 STRIDE = 8  # pixels of the network's input per cell
 UNIT = 32.0  # pixels; sizes are predicted as log(size / UNIT)
@@ -201,19 +199,14 @@ class Locator(nn.Module):
         least, smallest = self.config.threshold, self.config.smallest
         return [face for face in both if face.score >= least and face.frame.size >= smallest]
 
-    def save(self, directory: Path, half: bool = True) -> None:
-        """Write `locator.safetensors` (fp16 by default) and `locator.json`."""
-        state = {k: v.half() if half and v.is_floating_point() else v for k, v in self.state_dict().items()}
-        save_tensors(Path(directory) / "locator.safetensors", state)
-        write_text_atomic(Path(directory) / "locator.json", json.dumps(asdict(self.config), indent=2) + "\n")
+    def save(self, directory: Path) -> None:
+        """Write `locator.safetensors` in fp16 and `locator.json`."""
+        save_part(directory, "locator", self, self.config)
 
     @classmethod
     def load(cls, directory: Path) -> Locator:
-        """Read an exported locator in fp32, frozen. Raises `UserError` where files are missing or foreign."""
-        path = Path(directory) / "locator.safetensors"
-        locator = cls(read_config(Path(directory) / "locator.json", LocatorConfig))
-        load_module(locator, load_tensors(path), path)
-        return locator.eval().requires_grad_(False)
+        """Read an exported module in fp32, frozen. Raises `UserError` where files are missing or foreign."""
+        return load_part(directory, "locator", cls, LocatorConfig)
 
 
 def _near(frame: Frame, side: int, expected: float) -> bool:

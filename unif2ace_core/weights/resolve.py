@@ -103,19 +103,21 @@ def read_model_config(directory: Path) -> tuple[dict[str, Any], ModelConfig]:
     return values, from_dict(ModelConfig, values["model"], path)
 
 
-def load_transformer(directory: Path, values: dict[str, Any], config: ModelConfig) -> UniF2ace:
-    """The transformer in fp32, from fp16 or quantized weights."""
+def load_transformer(directory: Path, values: dict[str, Any], config: ModelConfig, device: torch.device) -> UniF2ace:
+    """The transformer on its device, from fp16 or quantized weights; fp32 but for bitsandbytes layers on CUDA."""
     with torch.device("meta"):
         model = UniF2ace(config)
     model = model.to_empty(device="cpu").eval().requires_grad_(False)
     path = directory / "model.safetensors"
     if "quantization" in values:
-        from unif2ace_core.weights.quantized import dequantized_state
+        from unif2ace_core.weights.quantized import dequantized_state, use_bitsandbytes
 
         load_module(model, dequantized_state(directory, values["quantization"]), path)
+        if device.type == "cuda":
+            use_bitsandbytes(model, directory, device)
     else:
         load_module(model, load_tensors(path), path)
-    return model
+    return model.to(device)
 
 
 def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] | None = None) -> LoadedModel:
@@ -144,7 +146,7 @@ def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] |
         tokenizer=TextTokenizer.load(directory / "tokenizer.json"),
         device=target,
         version=str(values.get("version", __version__)),
-        transformer=load_transformer(directory, values, config).to(target),
+        transformer=load_transformer(directory, values, config, target),
         codec=load_part(directory, "codec", Codec, CodecConfig).to(target),
         clip=load_part(directory, "clip", ClipEncoder, ClipConfig).to(target) if "clip" in there else None,
         face=FaceEncoder.load(directory).to(target) if "face" in there else None,
