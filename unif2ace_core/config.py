@@ -17,6 +17,8 @@ class Group(IntEnum):
 GROUPS = (Group.T2I, Group.MMU)
 SPECIALS = ("pad", "soi", "eoi", "sov", "eov", "t2i", "mmu", "t2v", "v2v", "lvg")  # Show-o's order after the text ids
 
+SEQUENCE_EXPERTS = ("copy", "zero", "noise", "clip", "face")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -50,6 +52,24 @@ class ModelConfig:
     face_width: int = 128  # d_F of the face embedding
     noise_width: int = 32  # d_F of the noise expert
     noise_tokens: int = 16  # noise vectors drawn per image
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for sizes that no model can have."""
+        may_be_zero = ("rotary", "code_bits")
+        for name, value in vars(self).items():
+            if isinstance(value, int) and value < (name not in may_be_zero):
+                raise ValueError(f"{name} is {value}")
+        if self.width % self.heads or self.rotary > self.width // self.heads or self.rotary % 2:
+            raise ValueError(f"width {self.width}, heads {self.heads} and rotary {self.rotary} do not go together")
+        if len(self.grid) != 2 or min(self.grid) < 1:
+            raise ValueError(f"grid is {self.grid}")
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k {self.top_k} is more than {self.experts} experts")
+        for names in (self.sequence_t2i, self.sequence_mmu):
+            if unknown := set(names) - set(SEQUENCE_EXPERTS):
+                raise ValueError(f"no sequence expert {min(unknown)!r}")
+            if self.sequence_top_k > len(names):
+                raise ValueError(f"sequence_top_k {self.sequence_top_k} is more than {len(names)} experts")
 
     @property
     def positions(self) -> int:

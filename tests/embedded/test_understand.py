@@ -101,14 +101,14 @@ def test_several_questions_about_several_photos_are_answered_as_one_at_a_time(
     run: Any, tmp_path: Path, portraits: list[Image.Image]
 ) -> None:
     names = [save(photo, tmp_path / f"{i}.png") for i, photo in enumerate(sizes_of(portraits)[:2])]
-    wanted = [{"image": name, "question": question} for name in names for question in QUESTIONS]
+    wanted = [{"image": name, "question": question} for name in names for question in QUESTIONS[:2]]
     (tmp_path / "wanted.jsonl").write_text("".join(json.dumps(each) + "\n" for each in wanted))
     result = run("ask", "--requests", "wanted.jsonl", "--no-align", "--json", "--batch-size", 4)
     assert result.code == 0
     assert [{key: each[key] for key in ("image", "question")} for each in records(result)] == wanted
     alone = [
         record
-        for question in QUESTIONS
+        for question in QUESTIONS[:2]
         for record in records(run("ask", *names, question, "--no-align", "--json", "--batch-size", 1))
     ]
     order = {(each["image"], each["question"]): each for each in alone}

@@ -45,7 +45,7 @@ def test_no_text_position_sees_the_future(tiny_model: UniF2ace, tiny_config: Mod
     rows[0].ids[3] = 9  # a prompt token
     rows[1].ids[-2] = 9  # the last answer's last token
     after = run(tiny_model, collate(rows, tiny_config), features)
-    changed = (before != after).any(-1)
+    changed = (before - after).abs().amax(-1) > 1e-5  # experts with other token counts round otherwise
     assert not changed[0, :3].any() and changed[0, 3:].all() | ~collate(rows, tiny_config).valid[0, 3:].all()
     last = len(rows[1].ids) - 2
     assert not changed[1, :last].any() and changed[1, last]

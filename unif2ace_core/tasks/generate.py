@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from PIL import Image
@@ -21,7 +21,7 @@ from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.transformer import Features
 from unif2ace_core.tokens.codec import to_pixels
 from unif2ace_core.tokens.sequence import t2i_prefix
-from unif2ace_core.weights.resolve import LoadedModel
+from unif2ace_core.weights.resolve import GenerationDefaults, LoadedModel
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class GeneratedImage:
     truncated: bool  # whether the prompt was cut to the model's text length
 
 
-FALLBACK = {"steps": 16, "guidance": 2.0, "temperature": 1.0, "sampler": "maskgit"}
+FALLBACK = asdict(GenerationDefaults())
 
 
 def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOptions:
@@ -170,6 +170,8 @@ def generate(
         if not request.prompt.strip():
             raise UserError("the prompt is empty; describe a face, for example 'rosy cheeks, hoop earrings'")
     full = resolve_options(model, options)
+    # Rounding in a matrix product depends on its shape. Alone, a picture is exact, and on CPU that costs little.
+    batch_size = 1 if model.device.type == "cpu" else batch_size
     for start in range(0, len(requests), batch_size):
         chunk = requests[start : start + batch_size]
         began = time.perf_counter()

@@ -131,6 +131,10 @@ def _continue(
     group = torch.full((len(lengths), 1), int(Group.MMU), device=visible.device)
     for step in range(LONGEST_ANSWER):
         scores, tokens = model.transformer.text_logits(hidden).float().log_softmax(-1).max(-1)
+        if not bool(scores.isfinite().all()):
+            raise UserError(
+                f"model {model.name!r} computes no finite scores: its weights are damaged; download it again"
+            )
         log_probability += scores.masked_fill(ended, 0)
         ended = ended | (tokens == end)
         for row, token in enumerate(tokens.tolist()):

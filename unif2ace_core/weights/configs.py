@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,21 +30,36 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def from_dict(kind: type[T], values: dict[str, Any], origin: Path) -> T:
-    """Build a dataclass from JSON values; lists become tuples.
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a field's type; whole numbers count as floats, booleans are no numbers."""
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(part, typing.get_args(kind)[0]) for part in value)
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def from_dict(kind: type[T], values: Any, origin: Path) -> T:
+    """Build a dataclass of plain fields from a JSON object; lists become tuples.
 
     Raises:
-        UserError: unknown or missing fields.
+        UserError: no object, unknown or missing fields, or values that do not fit them.
     """
+    if not isinstance(values, dict):
+        raise UserError(f"{origin} holds no JSON object for {kind.__name__}; restore it from the original model")
     fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(values.keys() - fields)
     if unknown:
         raise UserError(f"{origin} has unknown field {unknown[0]!r}; was it written by a newer version?")
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    kinds = typing.get_type_hints(kind)
+    for key, value in frozen.items():
+        if not _fits(value, kinds[key]):
+            raise UserError(f"{origin} has {key} = {value!r}, which does not fit; restore it from the original model")
     try:
         return kind(**frozen)
-    except TypeError as error:
-        raise UserError(f"{origin} is incomplete ({error}); restore it from the original model") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{origin} is not usable ({error}); restore it from the original model") from error
 
 
 def read_config(path: Path, kind: type[T]) -> T:

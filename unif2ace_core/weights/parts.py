@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from unif2ace_core.errors import UserError
 from unif2ace_core.weights.configs import read_config
 from unif2ace_core.weights.store import load_module, load_tensors, save_tensors, write_text_atomic
 
@@ -30,8 +31,11 @@ def load_part(directory: Path, name: str, kind: type[M], config_kind: type[Any])
         UserError: a file is missing, unreadable, or does not fit its config.
     """
     config = read_config(directory / f"{name}.json", config_kind)
-    with torch.device("meta"):
-        module = kind(config)
+    try:
+        with torch.device("meta"):
+            module = kind(config)
+    except (ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+        raise UserError(f"{directory / name}.json has impossible sizes ({error}); download the model again") from error
     module = module.to_empty(device="cpu").eval().requires_grad_(False)
     path = directory / f"{name}.safetensors"
     load_module(module, load_tensors(path), path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,16 @@ from unif2ace_core.weights.store import load_module, load_tensors
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "mini"
 PARTS = ("transformer", "codec", "clip", "face", "locator")
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """How a model samples where the user says nothing."""
+
+    steps: int = 16
+    guidance: float = 2.0
+    temperature: float = 1.0
+    sampler: str = "maskgit"
 
 
 @dataclass
@@ -138,12 +148,19 @@ def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] |
     if unknown:
         raise ValueError(f"unknown parts {sorted(unknown)}; choose from {PARTS}")
     there = {name for name in ("clip", "face", "locator") if (directory / f"{name}.safetensors").exists()} & wanted
+    config_path = directory / "config.json"
+    tokenizer = TextTokenizer.load(directory / "tokenizer.json")
+    if tokenizer.size > config.text_vocabulary:
+        raise UserError(
+            f"{directory / 'tokenizer.json'} has {tokenizer.size} entries, the model {config.text_vocabulary}; "
+            "take both from one model"
+        )
     return LoadedModel(
         name=model,
         directory=directory,
         config=config,
-        generation=dict(values.get("generation", {})),
-        tokenizer=TextTokenizer.load(directory / "tokenizer.json"),
+        generation=asdict(from_dict(GenerationDefaults, values.get("generation", {}), config_path)),
+        tokenizer=tokenizer,
         device=target,
         version=str(values.get("version", __version__)),
         transformer=load_transformer(directory, values, config, target),
