@@ -26,7 +26,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from generate' -l quiet -s q -d 
 complete -c unif2ace -n '__fish_seen_subcommand_from generate' -l debug -d 'Show the traceback of an error'
 complete -c unif2ace -n '__fish_seen_subcommand_from generate' -l model -r -F -d 'Embedded model (mini), a folder, or a hub id'
 complete -c unif2ace -n '__fish_seen_subcommand_from generate' -l device -x -a 'auto cpu cuda mps' -d 'Where to compute'
-complete -c unif2ace -n '__fish_seen_subcommand_from generate' -l batch-size -x -d 'Items computed at once'
+complete -c unif2ace -n '__fish_seen_subcommand_from generate' -l batch-size -x -d 'Pictures computed together on a GPU, equal up to rounding'
 complete -c unif2ace -n '__fish_seen_subcommand_from generate' -l help -s h -d 'Show this message and exit'
 
 complete -c unif2ace -n '__fish_seen_subcommand_from ask' -F

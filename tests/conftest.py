@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import unif2ace_core
 from unif2ace_core.config import ModelConfig
 from unif2ace_core.data.attributes import BINARY
 from unif2ace_core.model.transformer import UniF2ace
@@ -30,9 +31,9 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def embedded() -> Path:
     """The directory of the model that ships with the package."""
-    path = Path(__file__).parents[1] / "unif2ace_core" / "assets" / "mini"
+    path = Path(unif2ace_core.__file__).parent / "assets" / "mini"
     if not (path / "model.safetensors").exists():
-        pytest.skip("the embedded weights are not in this tree")
+        pytest.skip("the embedded weights are not in the package")
     return path
 
 

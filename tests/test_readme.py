@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shell(embedded: Path, made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """An empty working folder with `data/`, and an environment in which `unif2ace` is this tree's."""
+    """An empty working folder with `data/`, and an environment in which `unif2ace` is the one installed."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "data").symlink_to(made_up_faces)
     command = folder / "bin" / "unif2ace"
@@ -31,7 +31,7 @@ def shell(embedded: Path, made_up_faces: Path, tmp_path_factory: pytest.TempPath
     command.chmod(0o755)
     path = os.pathsep.join([str(command.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     cache = str(folder / "cache")
-    return folder, {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": cache}
+    return folder, {**os.environ, "PATH": path, "XDG_CACHE_HOME": cache}
 
 
 @pytest.mark.slow

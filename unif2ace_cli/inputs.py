@@ -12,14 +12,17 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from unif2ace_cli.console import UsageError
 from unif2ace_core.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+T = TypeVar("T")
 
 STDIN = "-"
 SUFFIXES = (
@@ -74,14 +77,14 @@ def find_images(arguments: Sequence[str], on_error: Callable[[UserError], None])
 
 
 def expand(argument: str) -> list[str]:
-    """The images that one argument stands for; folders are read flat and sorted by name.
+    """The images that one argument stands for: a file under the name it was given, a folder flat and sorted by name.
 
     Raises:
         UserError: nothing there.
     """
     path = Path(argument).expanduser()
-    if argument == STDIN or is_file(path):
-        return [argument if argument == STDIN else str(path)]
+    if is_one_image(argument):
+        return [argument]
     if path.is_dir():
         return list_folder(path)
     if not glob.has_magic(argument):
@@ -90,6 +93,16 @@ def expand(argument: str) -> list[str]:
     if not found:
         raise UserError(f"{argument}: no file matches this pattern; check the folder and the suffix")
     return found
+
+
+def is_one_image(argument: str) -> bool:
+    """Whether an argument is one image, stdin or a file, and not a folder or a pattern that may hold several."""
+    return argument == STDIN or is_file(Path(argument).expanduser())
+
+
+def may_be_several(arguments: Sequence[str]) -> bool:
+    """Whether the results need the names of their images: several arguments, a folder or a pattern."""
+    return len(arguments) > 1 or not all(map(is_one_image, arguments))
 
 
 def is_file(path: Path) -> bool:
@@ -308,32 +321,47 @@ def take_text(fields: dict[str, Any], key: str, where: str, form: str) -> str:
     return value
 
 
-def read_prompts(source: str) -> list[Prompt]:
+def read_entries(
+    source: str, option: str, parse: Callable[[str, str], T], on_error: Callable[[UserError], None]
+) -> list[T]:
+    """The lines of a file as `parse(line, where)` reads them; those it refuses go to `on_error`."""
+    shown = "stdin" if source == STDIN else source
+    entries: list[T] = []
+    for number, line in read_lines(source, option):
+        try:
+            entries.append(parse(line, f"{option} {shown}, line {number}"))
+        except UserError as error:
+            on_error(error)
+    return entries
+
+
+def read_prompts(source: str, on_error: Callable[[UserError], None]) -> list[Prompt]:
     """Prompts of a file: plain lines, or JSONL with `prompt` and perhaps `seed`; other keys are ignored."""
+    return read_entries(source, "--prompts", parse_prompt, on_error)
+
+
+def parse_prompt(line: str, where: str) -> Prompt:
+    """The prompt of one line."""
     form = '{"prompt": "...", "seed": 1}'
-    prompts = []
-    for number, line in read_lines(source, "--prompts"):
-        where = f"--prompts {'stdin' if source == STDIN else source}, line {number}"
-        if not line.startswith("{"):
-            prompts.extend([Prompt(clean_text(line))] if clean_text(line) else [])
-            continue
-        fields = parse_object(line, where, form)
-        seed = fields.get("seed")
-        if seed is not None and (type(seed) is not int or not 0 <= seed <= LARGEST_SEED):
-            raise UserError(f"{where}: seed {seed!r} is not a whole number from 0 to {LARGEST_SEED}; write {form}")
-        prompts.append(Prompt(clean_text(take_text(fields, "prompt", where, form)), seed))
-    return prompts
+    if not line.startswith("{"):
+        return Prompt(clean_text(take_text({"prompt": line}, "prompt", where, form)))
+    fields = parse_object(line, where, form)
+    seed = fields.get("seed")
+    if seed is not None and (type(seed) is not int or not 0 <= seed <= LARGEST_SEED):
+        raise UserError(f"{where}: seed {seed!r} is not a whole number from 0 to {LARGEST_SEED}; write {form}")
+    return Prompt(clean_text(take_text(fields, "prompt", where, form)), seed)
 
 
-def read_requests(source: str) -> list[Request]:
+def read_requests(source: str, on_error: Callable[[UserError], None]) -> list[Request]:
     """Questions of a JSONL file with `image` (a path) and `question`; other keys are ignored."""
+    return read_entries(source, "--requests", partial(parse_request, from_stdin=source == STDIN), on_error)
+
+
+def parse_request(line: str, where: str, from_stdin: bool) -> Request:
+    """The request of one line; one that comes from stdin cannot have its image there."""
     form = '{"image": "photo.jpg", "question": "..."}'
-    requests = []
-    for number, line in read_lines(source, "--requests"):
-        where = f"--requests {'stdin' if source == STDIN else source}, line {number}"
-        fields = parse_object(line, where, form)
-        image, question = (take_text(fields, key, where, form) for key in ("image", "question"))
-        if image == STDIN and source == STDIN:
-            raise UserError(f"{where}: stdin holds the requests, so no image can come from it; give a path")
-        requests.append(Request(image, clean_text(question)))
-    return requests
+    fields = parse_object(line, where, form)
+    image, question = (take_text(fields, key, where, form) for key in ("image", "question"))
+    if image == STDIN and from_stdin:
+        raise UserError(f"{where}: stdin holds the requests, so no image can come from it; give a path")
+    return Request(image, clean_text(question))

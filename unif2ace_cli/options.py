@@ -68,7 +68,7 @@ DeviceOption = Annotated[
         "--device",
         metavar="auto|cpu|cuda|mps",
         rich_help_panel=MODEL_PANEL,
-        help="Where to compute; auto takes the fastest there is.",
+        help="Where to compute; auto takes CUDA where there is one, else the CPU.",
     ),
 ]
 BatchOption = Annotated[
@@ -78,7 +78,17 @@ BatchOption = Annotated[
         metavar="N",
         min=1,
         rich_help_panel=MODEL_PANEL,
-        help="Items computed at once; it changes speed and memory, not results.",
+        help="Items computed at once; it changes speed and memory, results only by rounding.",
+    ),
+]
+PictureBatchOption = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        min=1,
+        rich_help_panel=MODEL_PANEL,
+        help="Pictures computed together on a GPU, equal up to rounding; on CPU each is computed alone.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT_PANEL, help="Print one JSON object a line.")]

@@ -7,7 +7,7 @@ import re
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -122,10 +122,10 @@ def temporary_beside(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
         temporary.unlink(missing_ok=True)
 
 
-def write_file(path: Path, write: Callable[[BinaryIO], object], force: bool) -> Path:
+def write_file(path: Path, write: Callable[[BinaryIO], object], force: bool, written: Collection[Path] = ()) -> Path:
     """Let `write` fill a new file and give it its name in one go; returns the name it got.
 
-    Without `force` an existing file is never replaced: the name becomes path_1, path_2 ... .
+    A file of this run (`written`) is never replaced, without `force` no file is: the name becomes path_1, path_2 ... .
 
     Raises:
         UserError: the disk is full, the folder gone, and so on.
@@ -135,18 +135,19 @@ def write_file(path: Path, write: Callable[[BinaryIO], object], force: bool) -> 
             write(file)
             file.flush()
             os.chmod(temporary, 0o666 & ~current_umask())
-            return move(temporary, path, force)
+            return move(temporary, path, force, written)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({reason(error)}); free some space or choose another place with -o"
         ) from error
 
 
-def move(temporary: Path, path: Path, force: bool) -> Path:
-    """Rename; without `force` to the first free name."""
+def move(temporary: Path, path: Path, force: bool, written: Collection[Path]) -> Path:
+    """Rename to the first name that is free or, with `force`, not in `written`."""
     if force:
-        os.replace(temporary, path)
-        return path
+        name = next(name for name in candidates(path) if name not in written)
+        os.replace(temporary, name)
+        return name
     for name in candidates(path):
         try:
             os.link(temporary, name)  # unlike a rename this fails where the name is taken

@@ -21,8 +21,6 @@ from PIL import Image
 from unif2ace_cli.app import main
 from unif2ace_core.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @dataclass(frozen=True)
 class GenerateOptions:
@@ -239,7 +237,7 @@ def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs Python in a process of its own."""
 
     def call(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
         return subprocess.run(
             [sys.executable, *args], capture_output=True, text=True, cwd=tmp_path, env=environment, **options
         )

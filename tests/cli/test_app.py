@@ -143,11 +143,8 @@ def test_interrupt_signal_ends_the_process_with_130(shell, tmp_path):
         "m.load_model = lambda *a, **k: (print('up', flush=True), time.sleep(30));"
         "sys.modules[m.__name__] = m; from unif2ace_cli.app import main; sys.exit(main(['generate', 'x']))"
     )
-    from pathlib import Path
-
-    root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     )
     assert process.stdout is not None and process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGINT)
@@ -156,12 +153,8 @@ def test_interrupt_signal_ends_the_process_with_130(shell, tmp_path):
 
 
 def test_closed_pipe_ends_quietly(tmp_path):
-    from pathlib import Path
-
     command = f"{sys.executable} -m unif2ace_cli generate --help | head -c 1 >/dev/null"
-    done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2]
-    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
     assert done.stderr == ""
 
 

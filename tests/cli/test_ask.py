@@ -31,6 +31,23 @@ def test_folder_and_glob_print_path_and_answer(cli, photo):
     assert cli("ask", "d/**/*.png", "q").lines == ["d/1.png\tyes, q", "d/deep/3.png\tyes, q"]
 
 
+@pytest.mark.parametrize("name", ["./photo.png", "d//photo.png", "d/../photo.png", "{tmp}/photo.png", "~/photo.png"])
+def test_one_photo_prints_just_the_answer_and_keeps_its_name(cli, photo, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    photo(), photo("d/photo.png")
+    name = name.format(tmp=tmp_path)
+    assert cli("ask", name, "q").out == "yes, q\n"
+    assert json.loads(cli("ask", name, "q", "--json").out)["image"] == name
+    assert cli("describe", name).out == "A smiling person. About 30.\n"
+    assert json.loads(cli("describe", name, "--json").out)["image"] == name
+
+
+@pytest.mark.parametrize("argument", ["d", "./d", "d/*.png", "d//*"])
+def test_folder_and_pattern_of_one_photo_still_name_it(cli, photo, argument):
+    photo("d/a.png")
+    assert cli("ask", argument, "q").lines == ["d/a.png\tyes, q"]
+
+
 def test_json_is_one_object_a_line_with_the_promised_keys(cli, photo):
     result = cli("ask", photo(), "what emotion?", "--json")
     assert json.loads(result.out) == {
@@ -133,10 +150,18 @@ def test_photo_with_several_questions_is_aligned_once(cli, core, photo, tmp_path
         ('{"question": "q", "image": 3}', "line 2: 'image' is missing, empty or not a text"),
     ],
 )
-def test_bad_requests_name_their_line_before_anything_is_loaded(cli, core, tmp_path, line, words):
-    (tmp_path / "r.jsonl").write_text('{"image": "a.png", "question": "q"}\n' + line)
+def test_bad_requests_are_reported_by_line_and_the_others_go_on(cli, photo, tmp_path, line, words):
+    good = json.dumps({"image": photo("a.png"), "question": "q"})
+    (tmp_path / "r.jsonl").write_text(f"{good}\n{line}\n{good}\n")
     result = cli("ask", "--requests", "r.jsonl")
-    assert result.code == 1 and words in result.err and result.err.count("\n") == 1 and core.loads == []
+    assert result.code == 1 and words in result.err and result.err.count("\n") == 1
+    assert result.lines == ["a.png\tq\tyes, q"] * 2
+
+
+def test_requests_without_a_good_line_fail_before_the_model_is_loaded(cli, core):
+    result = cli("ask", "--requests", "-", stdin=b'what?\n{"image": "-", "question": "q"}\n')
+    assert (result.code, result.out, result.err.count("\n"), core.loads) == (1, "", 2, [])
+    assert "stdin, line 2: stdin holds the requests" in result.err
 
 
 def test_request_with_a_bad_photo_is_reported_and_the_others_go_on(cli, photo, tmp_path):

@@ -59,6 +59,15 @@ def test_equal_images_of_one_run_get_their_own_files(cli, tmp_path):
     ]
 
 
+def test_force_never_replaces_an_image_of_the_same_run(cli, tmp_path):
+    prompts = [f"{'a very long prompt ' * 5}{end}" for end in ("one", "two")]
+    (tmp_path / "p.jsonl").write_text("\n".join(json.dumps({"prompt": text, "seed": 5}) for text in prompts))
+    runs = [cli("generate", "--prompts", "p.jsonl", "--force", "-o", "faces/").lines for _ in range(2)]
+    assert runs[0] == runs[1] and len(set(runs[0])) == 2
+    assert [Image.open(tmp_path / name).text["prompt"] for name in runs[0]] == prompts
+    assert len(list((tmp_path / "faces").iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     ("output", "count", "expected"),
     [
@@ -97,6 +106,10 @@ def test_random_seed_is_reported_and_differs(cli):
     assert first.out == f"smile_s{seeds[0]}.png\n"
 
 
+def test_help_says_when_pictures_are_computed_together(cli):
+    assert "on CPU each is computed alone" in " ".join(cli("generate", "--help").out.replace("│", " ").split())
+
+
 def test_quiet_says_nothing_on_stderr(cli):
     assert cli("generate", "smile", "--quiet").err == ""
 
@@ -132,13 +145,19 @@ def test_json_output_can_be_prompts_again(cli, tmp_path):
         ('{"prompt": "x", "seed": true}', "line 2: seed True"),
         ('{"prompt": "x", "seed": 1.5}', "line 2: seed 1.5"),
         ("{" * 20000, "line 2: not JSON"),
+        ("\x01", "line 2: 'prompt' is missing, empty"),
     ],
 )
-def test_bad_jsonl_names_its_line_before_anything_is_loaded(cli, core, tmp_path, line, words):
-    (tmp_path / "p.jsonl").write_text("fine\n" + line + "\n")
-    result = cli("generate", "--prompts", "p.jsonl")
+def test_bad_prompts_are_reported_by_line_and_the_others_go_on(cli, tmp_path, line, words):
+    (tmp_path / "p.jsonl").write_text("fine\n" + line + "\nalso fine\n")
+    result = cli("generate", "--prompts", "p.jsonl", "--seed", 1)
     assert result.code == 1 and words in result.err and result.err.count("\n") == 1
-    assert core.loads == []
+    assert result.lines == ["fine_s1.png", "also-fine_s2.png"]
+
+
+def test_prompts_without_a_good_line_fail_before_the_model_is_loaded(cli, core):
+    result = cli("generate", "--prompts", "-", "-o", "new/", stdin=b'{"prompt": 1}\n\x01\n')
+    assert (result.code, result.out, result.err.count("\n"), core.loads) == (1, "", 2, [])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -152,6 +153,16 @@ def test_questions_of_one_call_are_about_different_things() -> None:
         found = questions(record, random.Random(seed), 4, rates)
         assert len({qa.question for qa in found}) == len(found) == 4
     assert questions(face(), random.Random(0), 4, rates) == []
+
+
+def test_no_age_is_called_older_or_younger_than_itself() -> None:
+    for age in (3.0, 9.6, 10.0, 10.4, 45.0, 79.6, 80.0, 80.4, 99.0):
+        record = face(age, Age_Group="senior")
+        limited = [qa for qa in asked([record], 200) if "older than" in qa.answer or "younger than" in qa.answer]
+        limits = [int(re.findall(r"\d+", qa.answer)[0]) for qa in limited]
+        assert limits and round(age) not in limits
+        assert all(("older" in qa.answer) == (age > limit) for qa, limit in zip(limited, limits))
+        assert all(qa.answer.startswith("Yes") == ("older" in qa.answer) for qa in limited)
 
 
 def test_reversed_questions_turn_yes_and_no() -> None:

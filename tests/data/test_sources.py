@@ -47,6 +47,31 @@ def test_own_table_is_read_by_schema_names(tmp_path: Path) -> None:
     assert dict(second.labels) == {"Male": "no"} and second.age is None and second.person == "p1"
 
 
+@pytest.mark.parametrize(
+    ("no", "yes"), [("0", "1"), ("-1", "1"), ("-1.0", "1.0"), ("False", "True"), ("false", "TRUE"), ("No", "Yes")]
+)
+def test_own_table_may_write_no_and_yes_in_any_usual_way(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, no: str, yes: str
+) -> None:
+    _table(tmp_path, "mine", [{"file": "a.png", "Smiling": no, "Eyeglasses": yes, "Bald": ""}])
+    with caplog.at_level("INFO", "unif2ace_core"):
+        assert dict(read_records(tmp_path)[0].labels) == {"Smiling": "no", "Eyeglasses": "yes"}
+    assert not caplog.messages
+
+
+def test_values_that_cannot_be_read_are_counted_in_one_line_a_table(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "two"):
+        rows = [{"file": f"{n}.png", "Smiling": value, "Emotion": "bored"} for n, value in enumerate(("maybe", 1))]
+        _table(tmp_path, name, rows)
+    _table(tmp_path, "utkface", [{"file": "a.png", "age": 30, "gender": 0, "Smiling": 0.5}])
+    with caplog.at_level("INFO", "unif2ace_core"):
+        assert [dict(r.labels) for r in read_records(tmp_path, sources=["one", "two"])] == [{}, {"Smiling": "yes"}] * 2
+        read_records(tmp_path, sources=["utkface"])
+    assert len(caplog.messages) == 2 and all(".csv: 3 values" in line for line in caplog.messages)
+
+
 def test_split_and_source_choose_records(tmp_path: Path) -> None:
     for name in ("one", "two"):
         _table(tmp_path, name, [{"file": "a.png", "split": "train"}, {"file": "b.png", "split": "val"}])

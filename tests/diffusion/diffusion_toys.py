@@ -1,9 +1,17 @@
-"""Toy posteriors small enough to enumerate, with published golden numbers (N = 2, K = 3 and N = 4, K = 4)."""
+"""A schedule of any law, and toy posteriors small enough to enumerate, with published golden numbers.
+
+Toy A has N = 2, K = 3, toy B has N = 4, K = 4.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from unif2ace_core.diffusion.schedule import Schedule
 
 A_CODES, A_K = torch.tensor([0, 2]), 3
 B_CODES, B_K = torch.tensor([1, 3, 0, 2]), 4
@@ -13,6 +21,20 @@ _A_FIRST = torch.tensor([[0.25, 0.25, 0.5], [0.2, 0.6, 0.2], [0.65, 0.15, 0.2], 
 _A_SECOND = torch.tensor([[0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]], dtype=torch.float64)
 _A_Z = torch.tensor([[1.0, 1.0, 0.8, 0.5], [1.25, 1.0, 1.0, 2.0]], dtype=torch.float64)
 _JOINT = torch.tensor([[0.10, 0.05, 0.25], [0.08, 0.12, 0.05], [0.15, 0.10, 0.10]], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class FunctionSchedule(Schedule):
+    """A schedule given by two elementwise functions, m(t) and m'(t)."""
+
+    m: Callable[[Tensor], Tensor]
+    m_derivative: Callable[[Tensor], Tensor]
+
+    def mask_probability(self, t: Tensor) -> Tensor:
+        return self.m(t)
+
+    def derivative(self, t: Tensor) -> Tensor:
+        return self.m_derivative(t)
 
 
 def toy_a(x: Tensor) -> Tensor:

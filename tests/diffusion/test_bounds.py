@@ -7,13 +7,12 @@ import math
 
 import pytest
 import torch
-from diffusion_toys import A_CODES, A_K, B_CODES, B_K, toy_a, toy_b, toy_joint
+from diffusion_toys import A_CODES, A_K, B_CODES, B_K, FunctionSchedule, toy_a, toy_b, toy_joint
 from torch import Tensor
 
 from unif2ace_core.diffusion.bounds import BoundEstimate, ExactBounds, estimate_bound
 from unif2ace_core.diffusion.schedule import (
     CosineSchedule,
-    FunctionSchedule,
     LinearSchedule,
     Schedule,
     arcsine_law,

@@ -10,6 +10,7 @@ import torch
 from diffusion_toys import A_K, toy_a
 from torch import Tensor
 
+from unif2ace_core.diffusion import samplers
 from unif2ace_core.diffusion.samplers import (
     SAMPLERS,
     MaskGit,
@@ -303,6 +304,27 @@ def test_maskgit_and_moment_reveal_sharpened_codes(sampler: MaskGit | Moment) ->
     assert len(revealed) == 2 * rows  # 398 = floor(400 cos(pi / 40)) stay masked
     observed = torch.bincount(revealed, minlength=3) / len(revealed)
     torch.testing.assert_close(observed.double(), c**2 / (c**2).sum(), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_device_without_float64_gives_the_images_of_the_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.dtype] = []
+
+    def spy(x: Tensor) -> Tensor:
+        seen.append(x.dtype)
+        return _posterior(x).float()
+
+    expected = _run(name, (1, 2), posterior=lambda x: _posterior(x).float())
+    monkeypatch.setattr(samplers, "WITHOUT_FLOAT64", ("cpu",))
+    assert torch.equal(_run(name, (1, 2), posterior=spy, device="cpu"), expected)
+    assert set(seen) == {torch.int64}
+
+
+def test_only_the_posterior_runs_on_a_device_without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samplers, "WITHOUT_FLOAT64", ("meta",))
+    posterior, device = samplers.with_float64(lambda x: x.new_zeros(0), torch.device("meta"))
+    assert device == torch.device("cpu")
+    assert samplers.with_float64(posterior, torch.device("cuda")) == (posterior, torch.device("cuda"))
 
 
 def test_inversion_draws_each_code_with_its_probability() -> None:

@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
+from diffusion_toys import FunctionSchedule
 
 from unif2ace_core.diffusion.schedule import (
     CosineSchedule,
-    FunctionSchedule,
     LinearSchedule,
     Schedule,
     arcsine_law,
@@ -19,7 +19,6 @@ from unif2ace_core.diffusion.schedule import (
     draw_counts,
     exact_mask,
     independent_mask,
-    schedule_named,
     step_probabilities,
     uniform_law,
 )
@@ -136,8 +135,6 @@ def test_step_probabilities_make_every_position_visible_in_the_end(schedule: Sch
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(UserError, match="cosine, linear"):
-        schedule_named("sigmoid")
     with pytest.raises(UserError, match="arcsine, uniform"):
         count_law("poisson", 4)
     with pytest.raises(UserError, match="at least 1 position"):

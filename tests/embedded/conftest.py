@@ -22,7 +22,6 @@ from unif2ace_cli.app import main
 from unif2ace_core.tasks.generate import GenerateOptions, GenerateRequest, generate
 from unif2ace_core.weights.resolve import LoadedModel, load_model
 
-ROOT = Path(__file__).resolve().parents[2]
 PORTRAITS = (
     "a smiling young woman with long brown hair",
     "a man with short black hair and a beard",
@@ -78,7 +77,7 @@ def python(embedded: Path, tmp_path: Path) -> Callable[..., subprocess.Completed
 
     def call(*args: str) -> subprocess.CompletedProcess[str]:
         threads = str(torch.get_num_threads())
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": threads}
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": threads}
         return subprocess.run([sys.executable, *args], capture_output=True, text=True, cwd=tmp_path, env=environment)
 
     return call

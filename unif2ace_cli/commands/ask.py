@@ -49,7 +49,7 @@ def run(
     """Answer a question about the face in a photo.
 
     Prints the answer; with several photos one line each, PATH and ANSWER with a tab between them.
-    A photo that cannot be used is reported on stderr, the others go on.
+    A photo or a request that cannot be used is reported on stderr, the others go on.
 
     [dim]unif2ace ask photo.jpg "what emotion?"[/dim]
 
@@ -76,11 +76,10 @@ def plan_requests(reporter: Reporter, arguments: list[str], source: str | None) 
     if source is not None:
         if arguments:
             raise UsageError("give IMAGE... QUESTION or --requests FILE, not both")
-        return inputs.read_requests(source), 3
+        return inputs.read_requests(source, reporter.failure), 3
     images, question = split_arguments(arguments)
     names = inputs.find_images(images, reporter.failure)
-    several = len(images) > 1 or names[:1] != [os.path.expanduser(images[0])]
-    return [inputs.Request(name, question) for name in names], 2 if several else 1
+    return [inputs.Request(name, question) for name in names], 2 if inputs.may_be_several(images) else 1
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import textwrap
@@ -50,7 +49,7 @@ def run(
     """
     reporter = Reporter(json=json, quiet=quiet)
     names = inputs.find_images(images, reporter.failure)
-    several = len(images) > 1 or names[:1] != [os.path.expanduser(images[0])]
+    several = inputs.may_be_several(images)
     load = partial(models.load, reporter, model, device)
 
     def answer(loaded: LoadedModel, batch: list[photos.Photo]) -> None:

@@ -82,12 +82,13 @@ def run(
     debug: options.DebugOption = False,
     model: options.ModelOption = "mini",
     device: options.DeviceOption = options.Device.auto,
-    batch_size: options.BatchOption = 8,
+    batch_size: options.PictureBatchOption = 8,
 ) -> None:
     """Write faces that a text describes.
 
     Prints the path of each image. The PNG carries the prompt, the seed and all settings.
-    Existing files are kept: a new name gets _1, _2 ...
+    Existing files are kept: a new name gets _1, _2 ...; --force replaces those from before this run.
+    A prompt that cannot be used is reported on stderr, the others go on.
 
     [dim]unif2ace generate "rosy cheeks, hoop earrings" --seed 7[/dim]
 
@@ -96,7 +97,9 @@ def run(
     reporter = Reporter(json=json, quiet=quiet)
     check_numbers(guidance, temperature)
     check_sampler(sampler)
-    texts, seeds = plan_requests(prompt, prompts, count, seed)
+    texts, seeds = plan_requests(reporter, prompt, prompts, count, seed)
+    if not texts:
+        raise typer.Exit(reporter.exit_code)
     paths = outputs.image_paths(output, texts, seeds)
     in_folder = output is not None and outputs.wants_folder(output, len(texts) > 1)
     for path in {path.parent: path for path in paths}.values():
@@ -107,6 +110,7 @@ def run(
     produce(reporter, loaded, list(zip(texts, seeds, paths)), settings, batch_size, force)
     if seed is None and not json:
         reporter.note(f"seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else ""))
+    raise typer.Exit(reporter.exit_code)
 
 
 def check_numbers(*values: float | None) -> None:
@@ -125,11 +129,8 @@ def check_sampler(name: str | None) -> None:
         raise UsageError(f"no sampler '{name}'; choose from {', '.join(SAMPLERS)}")
 
 
-def plan_requests(prompt: str | None, source: str | None, count: int, seed: int | None) -> tuple[list[str], list[int]]:
-    """(texts, seeds) of the images to make, `count` per prompt.
-
-    A prompt with its own seed uses seed .. seed + count - 1; the others share one running number.
-    """
+def read_entries(reporter: Reporter, prompt: str | None, source: str | None) -> list[inputs.Prompt]:
+    """The prompt given, or those of a file; lines of it that cannot be read are reported."""
     if (prompt is None) == (source is None):
         raise UsageError(
             "give a PROMPT or --prompts FILE, not both"
@@ -138,7 +139,19 @@ def plan_requests(prompt: str | None, source: str | None, count: int, seed: int 
         )
     if prompt is not None and not inputs.clean_text(prompt):
         raise UsageError('the prompt is empty; say what the face is like, for example "rosy cheeks"')
-    entries = [inputs.Prompt(inputs.clean_text(prompt))] if prompt is not None else inputs.read_prompts(source or "")
+    if prompt is not None:
+        return [inputs.Prompt(inputs.clean_text(prompt))]
+    return inputs.read_prompts(source or "", reporter.failure)
+
+
+def plan_requests(
+    reporter: Reporter, prompt: str | None, source: str | None, count: int, seed: int | None
+) -> tuple[list[str], list[int]]:
+    """(texts, seeds) of the images to make, `count` per prompt.
+
+    A prompt with its own seed uses seed .. seed + count - 1; the others share one running number.
+    """
+    entries = read_entries(reporter, prompt, source)
     running = secrets.randbelow(2**32) if seed is None else seed
     texts: list[str] = []
     seeds: list[int] = []
@@ -147,7 +160,7 @@ def plan_requests(prompt: str | None, source: str | None, count: int, seed: int 
         running += count if entry.seed is None else 0
         texts += [entry.text] * count
         seeds += range(first, first + count)
-    if max(seeds) > inputs.LARGEST_SEED:
+    if max(seeds, default=0) > inputs.LARGEST_SEED:
         raise UsageError(f"seed {max(seeds)} is too large; the largest is {inputs.LARGEST_SEED}")
     return texts, seeds
 
@@ -179,14 +192,17 @@ def produce(
     from unif2ace_core.tasks.generate import GenerateRequest, generate
 
     requests = [GenerateRequest(text, seed) for text, seed, _ in jobs]
+    written: set[Path] = set()
     with reporter.progress("Generating", len(jobs)) as advance:
         for (_, _, path), made in zip(jobs, generate(loaded, requests, settings, batch_size=batch_size)):
-            report(reporter, loaded, save(loaded, made, path, force), made)
+            final = save(loaded, made, path, force, written)
+            written.add(final)
+            report(reporter, loaded, final, made)
             advance(1)
 
 
-def save(loaded: LoadedModel, made: GeneratedImage, path: Path, force: bool) -> Path:
-    """Write the image with its settings inside; returns its final path."""
+def save(loaded: LoadedModel, made: GeneratedImage, path: Path, force: bool, written: set[Path]) -> Path:
+    """Write the image with its settings inside, beside those of this run; returns its final path."""
     kinds = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
     kind = kinds.get(path.suffix.lower(), "PNG")
     extra = {"pnginfo": png_text(describe_settings(loaded, made))} if kind == "PNG" else {"quality": 95}
@@ -194,7 +210,7 @@ def save(loaded: LoadedModel, made: GeneratedImage, path: Path, force: bool) -> 
     def write(file: BinaryIO) -> None:
         made.image.save(file, format=kind, **extra)
 
-    return outputs.write_file(path, write, force)
+    return outputs.write_file(path, write, force, written)
 
 
 def describe_settings(loaded: LoadedModel, made: GeneratedImage) -> dict[str, str]:

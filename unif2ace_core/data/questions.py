@@ -198,6 +198,8 @@ def _older(asker: _Asker) -> QuestionAnswer:
     rng, age = asker.rng, asker.record.age or 0.0
     limit = round((age + rng.choice((-1, 1)) * rng.uniform(6, 22)) / 5) * 5
     limit = max(10, min(80, limit))
+    if limit == round(age):  # the bound of the limits is the age itself, neither older nor younger
+        limit += 5 if age > 45 else -5
     question = asker.put(("Is {p} older than N?", "Is {p} over N?", "Older than N?", "Is {p} above N?"))
     older = age > limit
     statement = f"{{s}} looks {'older' if older else 'younger'} than {limit}"

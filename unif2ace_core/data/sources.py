@@ -3,13 +3,15 @@
 Each `NAME.csv` beside `NAME.zip` (or a folder `NAME/`) is one source. Four sources have their own
 reading of the columns (see the data card: human labels are taken as they are, machine
 probabilities only beyond cut-offs, what lies between stays unknown); any other table is read by the
-schema's own names with 0/1, no/yes or named values, plus the optional `split`, `age`, `person`.
+schema's own names with 0/1, -1/1, no/yes, false/true or named values, plus the optional `split`, `age`, `person`;
+a value that is none of these is unknown, and a log line says how many there were.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unif2ace_core.data.attributes import BY_NAME, EMOTIONS, age_group, derive
+from unif2ace_core.data.attributes import BY_NAME, EMOTIONS, Attribute, age_group, derive
 from unif2ace_core.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+LOG = logging.getLogger(__name__)
 Key = tuple[str, str]  # (source, file)
 
 
@@ -47,20 +50,31 @@ class FaceRecord:
 # --- CelebA-HQ: 40 human labels ------------------------------------------------------------------
 
 Row = Mapping[str, str]
-_NO_YES = {"0": "no", "1": "yes", "0.0": "no", "1.0": "yes", "no": "no", "yes": "yes"}
+_NO_YES = {
+    **dict.fromkeys(("0", "0.0", "-1", "-1.0", "false"), "no"),  # -1 is CelebA's own no
+    **dict.fromkeys(("1", "1.0", "true"), "yes"),
+}
+
+
+def _value(attribute: Attribute, text: str) -> str | None:
+    """The schema's value that a table's cell states; None where it states none."""
+    value = _NO_YES.get(text.lower(), text.lower()) if attribute.binary else text.lower()
+    return value if value in attribute.values else None
+
+
+def _cells(row: Row) -> dict[str, str | None]:
+    """The cells under the schema's names that are not blank, read; None where that failed."""
+    return {name: _value(attribute, text) for name, attribute in BY_NAME.items() if (text := row.get(name))}
 
 
 def _plain(row: Row) -> dict[str, str]:
     """Columns that carry the schema's names with plain values; blank or unknown values are left out."""
-    labels: dict[str, str] = {}
-    for name, attribute in BY_NAME.items():
-        text = row.get(name)
-        if not text:
-            continue
-        value = _NO_YES.get(text.lower(), text.lower()) if attribute.binary else text.lower()
-        if value in attribute.values:
-            labels[name] = value
-    return labels
+    return {name: value for name, value in _cells(row).items() if value is not None}
+
+
+def _unread(source: str, row: Row) -> int:
+    """How many cells of a table without a reader of its own state no value of the schema."""
+    return 0 if source in _READERS else sum(value is None for value in _cells(row).values())
 
 
 # --- LFW and UTKFace: machine probabilities beyond cut-offs ----------------------------------------
@@ -304,12 +318,19 @@ def _read_table(path: Path, split: str | None, landmarks: Mapping[Key, Any]) -> 
         rows = csv.DictReader(stream)
         if "file" not in (rows.fieldnames or ()):
             raise UserError(f"{path} has no column 'file'; name the photos there")
+        records: list[FaceRecord] = []
+        unread = 0
         try:
-            wanted = (row for row in rows if split is None or (row.get("split") or "train") == split)
-            return [_record(path.stem, row, landmarks) for row in wanted]
+            for row in rows:
+                if split is None or (row.get("split") or "train") == split:
+                    records.append(_record(path.stem, row, landmarks))
+                    unread += _unread(path.stem, row)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             where = f"{path} line {rows.line_num}"
             raise UserError(f"{where} cannot be read ({error}); mend the table") from error
+    if unread:
+        LOG.info("%s: %d values are none of the schema's and count as unknown", path, unread)
+    return records
 
 
 class PhotoStore:

@@ -34,6 +34,8 @@ from unif2ace_core.errors import UserError
 # only, in the order of x[x == K].
 Posterior = Callable[[Tensor], Tensor]
 Anneal = Literal["linear", "showo", "constant"]
+# Devices without float64: the posterior is computed there, all arithmetic of the samplers on the CPU.
+WITHOUT_FLOAT64 = ("mps",)
 
 
 @dataclass(frozen=True)
@@ -249,12 +251,15 @@ def sample(
     maskgit and tau of moment; the other samplers divide the logits by it; at 0 every code is the argmax.
     known: `(B, N)` codes to keep, K where unknown (inpainting). grid: (rows, columns) of the N positions,
     square where absent. schedule: cosine where absent. options: fields of the sampler's class, such as
-    {"anneal": "showo"} or {"eta": 0.05}. on_step(done, total) is told after each step.
+    {"anneal": "showo"} or {"eta": 0.05}. on_step(done, total) is told after each step. device: where the
+    posterior takes and gives tensors; where absent, that of `known` or of the generators.
     """
     sampler = build_sampler(name, options)
     grid = _checked(codes, positions, generators, steps, temperature, known, grid)
     if device is None:
         device = generators[0].device if known is None else known.device
+    home = torch.device(device)
+    posterior, device = with_float64(posterior, home)
     x = torch.full((len(generators), positions), codes, dtype=torch.int64, device=device)
     if known is not None:
         x = known.to(device, torch.int64, copy=True)
@@ -264,7 +269,14 @@ def sample(
         x = sampler.step(x, masked_logits(posterior, x, codes), step, noise)
         if on_step is not None:
             on_step(index + 1, total)
-    return _finish(x, posterior, codes, temperature, noise)
+    return _finish(x, posterior, codes, temperature, noise).to(home)
+
+
+def with_float64(posterior: Posterior, device: torch.device) -> tuple[Posterior, torch.device]:
+    """The posterior of a device and where to sample from it: on the CPU for a device without float64."""
+    if device.type not in WITHOUT_FLOAT64:
+        return posterior, device
+    return lambda x: posterior(x.to(device)).cpu(), torch.device("cpu")
 
 
 def build_sampler(name: str, options: Mapping[str, Any] | None = None) -> Sampler:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -71,30 +70,6 @@ class LinearSchedule(Schedule):
 
     def weight(self, t: Tensor) -> Tensor:
         return 1 / t
-
-
-@dataclass(frozen=True)
-class FunctionSchedule(Schedule):
-    """A schedule given by two elementwise functions, m(t) and m'(t)."""
-
-    m: Callable[[Tensor], Tensor]
-    m_derivative: Callable[[Tensor], Tensor]
-
-    def mask_probability(self, t: Tensor) -> Tensor:
-        return self.m(t)
-
-    def derivative(self, t: Tensor) -> Tensor:
-        return self.m_derivative(t)
-
-
-SCHEDULES: dict[str, type[Schedule]] = {"cosine": CosineSchedule, "linear": LinearSchedule}
-
-
-def schedule_named(name: str) -> Schedule:
-    """The schedule called `name`; raises UserError naming the known ones."""
-    if name not in SCHEDULES:
-        raise UserError(f"unknown mask schedule {name!r}; choose one of: {', '.join(SCHEDULES)}")
-    return SCHEDULES[name]()
 
 
 def step_probabilities(schedule: Schedule, steps: int) -> tuple[Tensor, Tensor]:

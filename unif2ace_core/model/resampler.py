@@ -2,8 +2,8 @@
 
     S(F) = P_layer [ attention(queries (N, d_r); keys and values from LN(F)) ]
 
-Queries and q/k/v are shared by all layers, the output projection P is the layer's own: one image costs one attention
-plus one product per MoE layer, whatever the number of denoising steps or answer tokens.
+Queries and q/k/v are shared by all layers, the output projection P is the layer's own: each forward that holds an image
+span costs one attention an image, plus one product per MoE layer. Answer tokens after the image cost nothing more.
 """
 
 from __future__ import annotations

@@ -55,14 +55,14 @@ class LoadedModel:
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU.
+    """`auto` takes CUDA where there is one, else the CPU; Apple's MPS is taken only by name.
 
     Raises:
         UserError: the device asked for is not there.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return torch.device("cuda" if available["cuda"] else "cpu")  # the samplers need float64, which MPS lacks
+        return torch.device("cuda" if available["cuda"] else "cpu")
     kind = device.split(":")[0]
     if not available.get(kind):
         there = ", ".join(name for name, is_there in available.items() if is_there)
