@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import logging
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from unif2ace_core.train.encode import EncodedSet
 from unif2ace_core.train.loop import Progress, Trainer, learning_rate_at, train
 from unif2ace_core.train.mixture import Mixture, MixtureConfig
 from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
-from unif2ace_core.train.options import TrainConfig, with_overrides
+from unif2ace_core.train.options import TrainConfig, differences, with_overrides
+from unif2ace_core.train.recipes.model import ModelTrainConfig
 from unif2ace_core.weights.store import load_tensors
 
 LABELS = {"Male": "no", "Smiling": "yes", "Eyeglasses": "no", "Blond_Hair": "yes", "Young": "yes", "Wearing_Hat": "no"}
@@ -122,6 +125,29 @@ def test_existing_checkpoints_are_not_overwritten_unasked(tiny_config: ModelConf
         train(tiny_task(tiny_config), settings(steps=1), tmp_path)
 
 
+def test_resume_needs_a_checkpoint(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing to resume in .*; leave --resume out"):
+        train(tiny_task(tiny_config), settings(steps=1), tmp_path / "new", resume=True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_resume_names_the_settings_that_changed(
+    tiny_config: ModelConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("unif2ace_core"), "propagate", True)  # the command line turns it off
+    train(tiny_task(tiny_config), settings(steps=1), tmp_path)
+    Trainer(tiny_task(tiny_config), settings(steps=1), tmp_path).resume()
+    assert not [record for record in caplog.records if record.name.startswith("unif2ace_core")]
+    Trainer(tiny_task(tiny_config), settings(steps=2, learning_rate=0.5), tmp_path).resume()
+    expected = "resuming with settings other than the checkpoint's: steps 1 -> 2, learning_rate 0.001 -> 0.5"
+    assert expected in [record.getMessage() for record in caplog.records]
+
+
+def test_runs_of_one_process_may_differ_in_precision(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    for precision in ("bf16", "fp32"):
+        train(tiny_task(tiny_config), settings(steps=1, precision=precision), tmp_path / precision)
+
+
 def test_resume_refuses_another_recipes_checkpoint(tiny_config: ModelConfig, tmp_path: Path) -> None:
     train(tiny_task(tiny_config), settings(steps=1), tmp_path)
     task = tiny_task(tiny_config)
@@ -145,3 +171,32 @@ def test_overrides_are_typed_and_unknown_ones_named() -> None:
         with_overrides(TrainConfig(), {"step": "7"})
     with pytest.raises(UserError, match="not of type int"):
         with_overrides(TrainConfig(), {"steps": "many"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("steps", "0", "at least 1"),
+        ("save_every", "0", "at least 1"),
+        ("warmup", "-1", "at least 0"),
+        ("ema", "1.5", "in 0..1"),
+        ("beta2", "1", "out of range"),
+        ("decay", "nan", "in 0..1"),
+        ("learning_rate", "0", "not above 0"),
+        ("precision", "fp64", "choose one of auto, fp32, bf16"),
+        ("sampler", "best", "maskgit"),
+        ("mask_law", "discrete", "arcsine, uniform, bernoulli"),
+        ("preset", "huge", "choose one of mini"),
+        ("t2i_share", "2", "in 0..1"),
+    ],
+)
+def test_impossible_values_are_refused_with_what_is_possible(key: str, value: str, words: str) -> None:
+    with pytest.raises(UserError, match=f"{key.replace('_', '.')}.*{words}"):
+        with_overrides(ModelTrainConfig(), {key: value})
+
+
+def test_settings_survive_json_and_only_changes_are_named() -> None:
+    config = ModelTrainConfig()
+    saved = json.loads(json.dumps(asdict(config)))
+    assert differences(saved, config) == []
+    assert differences(saved | {"steps": 1, "gone": 2}, config) == [f"steps 1 -> {config.steps}"]

@@ -20,13 +20,21 @@ def cache_directory() -> Path:
     return Path(platformdirs.user_cache_dir("unif2ace"))
 
 
+def frame_key(data: Path, records: Sequence[FaceRecord], pixels: int = 128) -> str:
+    """Hash of what `aligned_pixels` depends on: records, and sizes and times of the files of photos and landmarks."""
+    sources = sorted({record.source for record in records})
+    files = [data / f"{name}{end}" for name in sources for end in (".zip", "")] + [data / "landmarks.npz"]
+    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+    parts = (str(data.resolve()), pixels, stamps, [record.key for record in records])
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
 def aligned_pixels(data: Path, records: Sequence[FaceRecord], pixels: int = 128) -> np.ndarray:
     """The records' photos in the training frame: (len(records), pixels, pixels, 3) uint8, memory-mapped.
 
     The first call decodes every photo; later calls with the same records open the cached array.
     """
-    key = hashlib.sha256(repr((str(data.resolve()), pixels, [(r.source, r.file) for r in records])).encode())
-    path = cache_directory() / f"pixels-{key.hexdigest()[:16]}.npy"
+    path = cache_directory() / f"pixels-{frame_key(data, records, pixels)}.npy"
     if not path.exists():
         with replacing(path) as temporary:
             _decode_all(data, records, pixels, temporary)

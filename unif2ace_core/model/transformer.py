@@ -205,7 +205,7 @@ class UniF2ace(nn.Module):
         state = {name: value.clone() for name, value in self.state_dict().items()}
         if self.config.code_bits:
             start, stop = self.config.code_offset, self.config.code_offset + self.config.codes
-            table = self.bit_signs(torch.arange(self.config.codes))
+            table = self.bit_signs(torch.arange(self.config.codes, device=state["embedding.weight"].device))
             state["embedding.weight"][start:stop] += table @ state.pop("embedding_bits")
             state["head.weight"][start:stop] += table @ state.pop("head_bits")
         return state

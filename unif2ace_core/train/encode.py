@@ -6,6 +6,7 @@ Each photo is encoded in two views, as it is and mirrored.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unif2ace_core.data.pixels import aligned_pixels, cache_directory
+from unif2ace_core.data.pixels import aligned_pixels, cache_directory, frame_key
 from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import load_clip
 from unif2ace_core.experts.face import FaceEncoder
 from unif2ace_core.tokens.codec import Codec, CodecConfig, to_image_tensor
 from unif2ace_core.train.loop import native_bf16
 from unif2ace_core.weights.parts import load_part
 from unif2ace_core.weights.store import replacing
+
+logger = logging.getLogger(__name__)
 
 VIEWS = 2
 BATCH = 64
@@ -68,10 +72,10 @@ def encode_kind(kind: str, data: Path, records: Sequence[FaceRecord], directory:
     """One array of `EncodedSet`; the cache key covers the encoder's weights and the records."""
     part = {"codes": "codec"}.get(kind, kind)
     weights = (directory / f"{part}.safetensors").read_bytes()
-    names = [(record.source, record.file) for record in records]
-    key = hashlib.sha256(weights + repr((str(data.resolve()), names)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(weights + frame_key(data, records).encode()).hexdigest()[:16]
     path = cache_directory() / f"{kind}-{key}.npy"
     if not path.exists():
+        logger.info("encoding %d photos with %s, once for all runs", len(records), directory / part)
         with replacing(path) as temporary:
             _encode_all(aligned_pixels(data, records), load_encoder(kind, directory), temporary)
     return np.load(path, mmap_mode="r")
@@ -87,7 +91,13 @@ def _batches(pixels: np.ndarray) -> Iterator[tuple[int, int, Tensor]]:
 
 @torch.no_grad()
 def _encode_all(pixels: np.ndarray, encoder: Encoder, path: Path) -> None:
-    """Write all rows and views; in bf16 where the machine has it."""
+    """Write all rows and views; in bf16 where the machine has it.
+
+    Raises:
+        UserError: there are none, which would leave a file that is no array.
+    """
+    if not len(pixels):
+        raise UserError("there are no photos to encode; mark some rows train and some val in the CSV's split column")
     array: np.memmap | None = None
     for start, view, images in _batches(pixels):
         with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16()):

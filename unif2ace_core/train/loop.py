@@ -8,19 +8,23 @@ Every random draw is a function of (seed, step, rank), so an interrupted run con
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from unif2ace_core.errors import UserError
 from unif2ace_core.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from unif2ace_core.train.options import TrainConfig
+from unif2ace_core.train.options import TrainConfig, differences
+from unif2ace_core.train.processes import build_accelerator, moved
+
+logger = logging.getLogger(__name__)
 
 
 class Task(Protocol):
@@ -32,7 +36,7 @@ class Task(Protocol):
         """The module whose parameters are trained, averaged and saved."""
 
     def batch(self, step: int, generator: torch.Generator) -> Any:
-        """The batch of a step; all randomness from `generator`."""
+        """The batch of a step, on the CPU; all randomness from `generator`."""
 
     def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Scalar loss and what to log beside it."""
@@ -71,7 +75,7 @@ class _Objective(nn.Module):
 
 
 def step_generator(seed: int, step: int, rank: int = 0, stream: int = 0) -> torch.Generator:
-    """A CPU generator that depends on (seed, step, rank, stream) alone."""
+    """A CPU generator that depends on (seed, step, rank, stream) alone; rank is below `MOST_PROCESSES`."""
     mixed = (seed * 1_000_003 + step) * 64 + rank
     return torch.Generator().manual_seed((mixed * 8 + stream) % (2**63))
 
@@ -103,7 +107,7 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW
 
 @torch.no_grad()
 def update_average(ema: dict[str, Tensor], module: nn.Module, step: int, decay: float) -> None:
-    """Exponential moving average with a short memory at the start; buffers are copied."""
+    """Exponential moving average with a short memory at the start, float buffers included; whole numbers are copied."""
     weight = 1 - min(decay, (1 + step) / (10 + step))
     for name, value in module.state_dict().items():
         if value.is_floating_point():
@@ -130,12 +134,10 @@ class Trainer:
     """Runs a task to its last step; see `train`."""
 
     def __init__(self, task: Task, config: TrainConfig, output: Path) -> None:
-        from accelerate import Accelerator
-
         if config.threads:
             torch.set_num_threads(config.threads)
         bf16 = config.precision == "bf16" or (config.precision == "auto" and native_bf16())
-        self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=not torch.cuda.is_available())
+        self.accelerator = build_accelerator(bf16)
         self.task, self.config, self.output, self.step = task, config, output, 0
         self.module = task.modules().to(self.accelerator.device)
         self.ema = {name: value.clone() for name, value in self.module.state_dict().items()}
@@ -143,24 +145,29 @@ class Trainer:
             _Objective(task), build_optimizer(self.module, config)
         )
 
-    def resume(self) -> bool:
-        """Load the newest checkpoint under the output directory, if there is one."""
-        found = latest_checkpoint(self.output)
-        if found is None:
-            return False
+    def resume(self) -> None:
+        """Load the newest checkpoint under the output directory.
+
+        Raises:
+            UserError: there is none, or it is another recipe's.
+        """
+        check_output(self.output, resume=True)
+        found = cast("Path", latest_checkpoint(self.output))
         state = load_checkpoint(found, self.module, self.ema, self.optimizer)
         if state.get("recipe") != self.task.name:
             raise UserError(f"{found} belongs to recipe {state.get('recipe')!r}, not {self.task.name!r}")
         self.step = int(state["step"])
-        return True
+        changed = differences(state.get("config", {}), self.config)
+        if changed and self.accelerator.is_main_process:
+            logger.warning("resuming with settings other than the checkpoint's: %s", ", ".join(changed))
 
     def update(self) -> tuple[float, dict[str, float]]:
         """One optimizer step."""
         rank, seed = self.accelerator.process_index, self.config.seed
         rate = learning_rate_at(self.step, self.config)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("lr_scale", 1.0)
-        batch = self.task.batch(self.step, step_generator(seed, self.step, rank))
+            group["lr"] = rate
+        batch = moved(self.task.batch(self.step, step_generator(seed, self.step, rank)), self.accelerator.device)
         loss, metrics = self.objective(batch, step_generator(seed, self.step, rank, stream=1))
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
@@ -204,6 +211,15 @@ def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     return means
 
 
+def check_output(output: Path, resume: bool) -> None:
+    """Refuse to start where there are checkpoints, and to resume where there are none."""
+    there = latest_checkpoint(output) is not None
+    if there and not resume:
+        raise UserError(f"{output} already holds checkpoints; pass --resume to go on, or choose another --output")
+    if resume and not there:
+        raise UserError(f"nothing to resume in {output}; leave --resume out to start")
+
+
 def train(
     task: Task,
     config: TrainConfig,
@@ -214,10 +230,9 @@ def train(
     """Train to `config.steps`; checkpoints, log and export go under `output`.
 
     Raises:
-        UserError: `output` holds checkpoints and `resume` was not asked for.
+        UserError: `output` holds checkpoints and `resume` was not asked for, or the other way round.
     """
-    if not resume and latest_checkpoint(output):
-        raise UserError(f"{output} already holds checkpoints; pass --resume to go on, or choose another --output")
+    check_output(output, resume)
     output.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(task, config, output)
     if resume:
@@ -234,13 +249,14 @@ def train(
             trainer.checkpoint()
         if done or evaluate or trainer.step % config.log_every == 0:
             rate = (trainer.step - mark) / (time.monotonic() - began)
+            samples = rate * config.batch_size * trainer.accelerator.num_processes
             means = _mean(rows)
             progress = Progress(
                 trainer.step,
                 config.steps,
                 means.pop("loss"),
                 learning_rate_at(trainer.step - 1, config),
-                round(rate * config.batch_size, 2),
+                round(samples, 2),
                 round((config.steps - trainer.step) / rate, 1),
                 means,
                 trainer.evaluate() if evaluate else None,

@@ -14,6 +14,7 @@ from unif2ace_core.data.captions import caption
 from unif2ace_core.data.questions import describe_question, description, label_rates, questions
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.diffusion.d3diff import MaskedCodes, draw_mask
+from unif2ace_core.errors import UserError
 from unif2ace_core.model.transformer import Features
 from unif2ace_core.tokens.sequence import Batch, Row, collate, mmu_row, t2i_row
 from unif2ace_core.tokens.text import TextTokenizer
@@ -44,6 +45,13 @@ class MixedBatch:
     features: Features
     targets: Tensor  # (T, N) codes of the T2I rows
     masked: MaskedCodes  # of the T2I rows
+
+
+def check_labels(records: Sequence[FaceRecord], config: MixtureConfig) -> None:
+    """Raise `UserError` where there is nothing to ask about: no record has a label, though some rows need one."""
+    pictures_only = config.t2i_share == 1 and any(r.source in (config.t2i_sources or (r.source,)) for r in records)
+    if not pictures_only and not any(record.labels for record in records):
+        raise UserError(f"no {records[0].split} photo has labels to ask about; add label columns or set t2i_share=1")
 
 
 class Mixture:

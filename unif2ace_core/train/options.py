@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,32 @@ class TrainConfig:
     save_every: int = 500  # steps between checkpoints
     init: str = ""  # directory of an earlier export to start the weights from
 
+    def __post_init__(self) -> None:
+        """Refuse values that no run can have, before any work."""
+        check_range(self, ("steps", "batch_size", "log_every", "save_every"), 1)
+        check_range(self, ("warmup", "eval_every", "threads", "weight_decay", "max_gradient_norm"), 0)
+        check_range(self, ("decay", "ema"), 0, 1)
+        check_range(self, ("beta2",), 0, 0.99999)
+        check_choice(self, "precision", ("auto", "fp32", "bf16"))
+        if not 0 < self.learning_rate < math.inf:
+            raise UserError(f"learning_rate={self.learning_rate} is not above 0; 1e-3 is a good start")
+
+
+def check_range(config: Any, names: Collection[str], low: float, high: float = math.inf) -> None:
+    """Raise `UserError` for the first of the config's fields `names` that is not in low..high."""
+    for name in names:
+        value = getattr(config, name)
+        if not low <= value <= high:
+            wanted = f"at least {low:g}" if high == math.inf else f"in {low:g}..{high:g}"
+            raise UserError(f"{name}={value} is out of range; give a value {wanted}")
+
+
+def check_choice(config: Any, name: str, known: Collection[str]) -> None:
+    """Raise `UserError` where the config's field `name` is none of the `known` words."""
+    value = getattr(config, name)
+    if value not in known:
+        raise UserError(f"no {name.replace('_', ' ')} {value!r}; choose one of {', '.join(known)}")
+
 
 Config = TypeVar("Config", bound=TrainConfig)
 
@@ -56,7 +83,7 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
     """Return the config with `key=value` texts applied.
 
     Raises:
-        UserError: unknown key (the valid ones are listed) or a value of the wrong type.
+        UserError: unknown key (the valid ones are listed), or a value of the wrong type or out of range.
     """
     kinds = typing.get_type_hints(type(config))
     unknown = sorted(set(overrides) - set(kinds))
@@ -65,6 +92,16 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
         raise UserError(f"unknown setting {unknown[0]!r}; valid ones are {known}")
     parsed = {key: _parse(text, kinds[key], key) for key, text in overrides.items()}
     return dataclasses.replace(config, **parsed)
+
+
+def differences(saved: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    """`name: saved value -> present value` for each setting that differs from those read back from JSON."""
+    found = []
+    for name, value in dataclasses.asdict(config).items():
+        now = list(value) if isinstance(value, tuple) else value  # JSON knows no tuples
+        if name in saved and saved[name] != now:
+            found.append(f"{name} {saved[name]!r} -> {now!r}")
+    return found
 
 
 def as_path(text: str) -> Path | None:

@@ -9,8 +9,9 @@ from types import ModuleType
 from typing import Any
 
 from unif2ace_core.errors import UserError
-from unif2ace_core.train.loop import Progress, train
+from unif2ace_core.train.loop import Progress, Task, check_output, train
 from unif2ace_core.train.options import TrainConfig, with_overrides
+from unif2ace_core.train.processes import main_process_first
 from unif2ace_core.train.recipes import RECIPES
 
 
@@ -36,6 +37,13 @@ def check_data(data: Path) -> None:
         raise UserError(f"--data {data} holds no NAME.csv; each source is a CSV beside a zip or folder of its images")
 
 
+def build_task(module: ModuleType, config: TrainConfig, data: Path, output: Path) -> Task:
+    """The recipe's task; of several processes on a machine the first one fills the caches for the others."""
+    check_data(data)
+    with main_process_first():
+        return module.build(config, data, output)
+
+
 def run(
     recipe: str,
     data: Path,
@@ -46,7 +54,8 @@ def run(
 ) -> dict[str, float]:
     """Train a recipe; returns the last evaluation's metrics."""
     module, config = load_recipe(recipe, overrides or {})
-    check_data(data)
+    check_output(output, resume)  # before the data are read, which may take long
+    task = build_task(module, config, data, output)
     last: dict[str, float] = {}
 
     def note(progress: Progress) -> None:
@@ -54,19 +63,22 @@ def run(
         if on_progress:
             on_progress(progress)
 
-    train(module.build(config, data, output), config, output, resume, note)
+    train(task, config, output, resume, note)
     return last
 
 
 def plan(recipe: str, data: Path, output: Path, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What `--dry-run` shows: the settings, sizes and a time estimate from two timed steps, written nowhere."""
+    """What `--dry-run` shows: the settings, sizes and a time estimate from one timed step.
+
+    Nothing is written under `output`, but the data are prepared as for a run, which takes long the first time: photos
+    and codes go into the user's cache, where the run finds them.
+    """
     import time
 
     from unif2ace_core.train.loop import Trainer
 
     module, config = load_recipe(recipe, overrides or {})
-    check_data(data)
-    task = module.build(config, data, output)
+    task = build_task(module, config, data, output)
     trainer = Trainer(task, config, output)
     trainer.update()
     began = time.monotonic()

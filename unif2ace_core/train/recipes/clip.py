@@ -23,13 +23,15 @@ from unif2ace_core.data.attributes import SCHEMA, VISIBLE_20
 from unif2ace_core.data.augment import augment
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.labels import attribute_loss, label_matrix
-from unif2ace_core.data.pixels import aligned_pixels
-from unif2ace_core.data.sources import FaceRecord, read_records
+from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
+from unif2ace_core.evaluate.metrics import balanced_accuracy
 from unif2ace_core.experts.clip import ClipConfig, ClipEncoder, attribute_slices, load_clip
 from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.options import TrainConfig, as_path
+from unif2ace_core.train.processes import device_of
+from unif2ace_core.train.records import split_records, training_pixels
 from unif2ace_core.weights.parts import save_part
 from unif2ace_core.weights.store import load_module, load_tensors, save_tensors
 
@@ -85,7 +87,7 @@ class ClipTask:
 
     def __init__(self, config: ClipTrainConfig, data: Path) -> None:
         self.config = config
-        self.records, self.held_out = read_records(data, "train"), read_records(data, "val")
+        self.records, self.held_out = split_records(data, "train"), split_records(data, "val")
         start = as_path(config.init)
         self.tokenizer = self.text_tokenizer(start)
         encoder = (load_clip(start) if start else ClipEncoder(ClipConfig())).train().requires_grad_(True)
@@ -95,9 +97,9 @@ class ClipTask:
             visual = {f"visual.{name}": value for name, value in encoder.state_dict().items()}
             load_module(self.clip, visual | load_tensors(path), path)
         self.encoder = encoder.to(memory_format=torch.channels_last)
-        self.pixels = aligned_pixels(data, self.records)
+        self.pixels = training_pixels(data, self.records)
         self.values, self.ages = label_matrix(self.records)
-        self.val_pixels = aligned_pixels(data, self.held_out)
+        self.val_pixels = training_pixels(data, self.held_out)
         self.val_values, self.val_ages = label_matrix(self.held_out)
 
     def text_tokenizer(self, start: Path | None) -> TextTokenizer:
@@ -149,11 +151,11 @@ class ClipTask:
 
     def evaluate(self) -> dict[str, float]:
         """Balanced accuracy per source at threshold one half, emotion, gender and age error on val."""
-        logits, age = [], []
+        device, logits, age = device_of(self.encoder), [], []
         for images in torch.from_numpy(np.array(self.val_pixels)).split(128):
-            found = self.encoder.features(to_image_tensor(images))
-            logits.append(found.attributes)
-            age.append(found.age)
+            found = self.encoder.features(to_image_tensor(images).to(device))
+            logits.append(found.attributes.cpu())
+            age.append(found.age.cpu())
         return attribute_report(torch.cat(logits), torch.cat(age), self.held_out, self.val_values, self.val_ages)
 
     def export(self, directory: Path) -> None:
@@ -163,36 +165,45 @@ class ClipTask:
         self.tokenizer.save(directory / "clip_tokenizer.json")
 
 
-def balanced_accuracy(said: Tensor, truth: Tensor) -> float:
-    """Mean recall of the two classes; NaN where one is absent. Both (n,) bool."""
-    if not len(truth) or truth.all() or not truth.any():
-        return math.nan
-    return float((said[truth].float().mean() + (~said[~truth]).float().mean()) / 2)
+def rows_of(source: str, records: Sequence[FaceRecord]) -> Tensor:
+    """(R,) bool: the rows of a source whose labels people gave; all rows where that source is not there."""
+    rows = torch.tensor([record.source == source for record in records])
+    return rows if rows.any() else ~rows
+
+
+def known_mean(values: Sequence[float]) -> float:
+    """Mean of those that are numbers; NaN for none."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def attribute_report(
     logits: Tensor, age: Tensor, records: Sequence[FaceRecord], values: Tensor, ages: Tensor
 ) -> dict[str, float]:
-    """Balanced accuracies of the attribute head against known labels, and the mean absolute age error in years."""
+    """Balanced accuracies of the attribute head against known labels, and the mean absolute age error in years.
+
+    What the labels can't tell is left out.
+    """
     column = {attribute.name: index for index, attribute in enumerate(SCHEMA)}
     slices = attribute_slices()
-    human = torch.tensor([record.source == "celebahq" for record in records])
+    human = rows_of("celebahq", records)
     scores = []
     for name in VISIBLE_20:
         truth = values[:, column[name]]
         chosen = human & (truth >= 0)
         scores.append(balanced_accuracy(logits[chosen, slices[name].start] > 0, truth[chosen] == 1))
     emotion = values[:, column["Emotion"]]
-    lfw = torch.tensor([record.source == "lfw" for record in records]) & ((emotion == 0) | (emotion == 1))
+    lfw = rows_of("lfw", records) & ((emotion == 0) | (emotion == 1))
     happy = logits[lfw, slices["Emotion"]][:, :2].argmax(1) == 1
     gender = values[:, column["Male"]]
     known = ~ages.isnan()
-    return {
-        "visible_20": round(float(np.nanmean(scores or [math.nan])), 4),
+    found = {
+        "visible_20": round(known_mean(scores), 4),
         "happiness_neutral": round(balanced_accuracy(happy, emotion[lfw] == 1), 4),
         "gender": round(balanced_accuracy(logits[gender >= 0, slices["Male"].start] > 0, gender[gender >= 0] == 1), 4),
         "age_mae": round(float((age[known] - ages[known]).abs().mean()), 2),
     }
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def build(config: ClipTrainConfig, data: Path, output: Path) -> ClipTask:

@@ -19,11 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from unif2ace_core.data.pixels import aligned_pixels
-from unif2ace_core.data.sources import preferred_sources, read_records
+from unif2ace_core.data.sources import preferred_sources
+from unif2ace_core.evaluate.metrics import psnr
 from unif2ace_core.experts.tower import ConvTower
 from unif2ace_core.tokens.codec import Codec, CodecConfig, entropy_terms, quantize, to_image_tensor
-from unif2ace_core.train.options import TrainConfig, as_path
+from unif2ace_core.train.options import TrainConfig, as_path, check_range
+from unif2ace_core.train.processes import device_of
+from unif2ace_core.train.records import split_records, training_pixels
 from unif2ace_core.weights.parts import load_part, save_part
 
 
@@ -45,6 +47,11 @@ class CodecTrainConfig(TrainConfig):
     perceptual_weight: float = 0.5
     freeze_encoder: bool = False  # stage 2: codes stay, only the decoder learns
     adversarial: float = 0.0  # weight of the patch discriminator's loss
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, ("bits",), 1, 15)  # encoded codes are kept as int16
+        check_range(self, ("entropy_sample",), 1)
 
 
 CONFIG = CodecTrainConfig
@@ -69,8 +76,8 @@ class CodecTask:
                 part.requires_grad_(False)
         self.features = perceptual_tower(as_path(config.perceptual))
         sources = preferred_sources(data, config.sources)
-        train, held_out = (read_records(data, split, sources) for split in ("train", "val"))
-        self.pixels, self.val = aligned_pixels(data, train), aligned_pixels(data, held_out)
+        train, held_out = (split_records(data, split, sources) for split in ("train", "val"))
+        self.pixels, self.val = training_pixels(data, train), training_pixels(data, held_out)
 
     def modules(self) -> nn.Module:
         return self.module
@@ -95,7 +102,7 @@ class CodecTask:
             terms |= self.adversarial_terms(restored, batch)
         total = torch.stack([term.float() for term in terms.values()]).sum()
         metrics = {name: float(term.detach()) for name, term in terms.items()}
-        return total, metrics | {"psnr": psnr(restored.detach().float(), batch)}
+        return total, metrics | {"psnr": float(psnr(restored.detach().float(), batch).mean())}
 
     def pixel_terms(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
         """L1 on pixels and on horizontal and vertical differences."""
@@ -117,9 +124,10 @@ class CodecTask:
         """Mean distance of channel-normalised features of the frozen tower."""
         if self.features is None:
             return restored.new_zeros(())
+        tower = self.features.to(target.device)
         with torch.no_grad():
-            wanted = self.features.maps(target)
-        pairs = zip(self.features.maps(restored), wanted, strict=True)
+            wanted = tower.maps(target)
+        pairs = zip(tower.maps(restored), wanted, strict=True)
         return torch.stack([(_unit(a) - _unit(b)).square().sum(1).mean() for a, b in pairs]).mean()
 
     def adversarial_terms(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -135,12 +143,12 @@ class CodecTask:
 
     def evaluate(self) -> dict[str, float]:
         """PSNR and share of the codebook in use, over at most 512 held-out photos."""
-        device = self.codec.to_bits.weight.device
+        device = device_of(self.codec)
         errors, seen = [], []
         for images in torch.from_numpy(np.array(self.val[:512])).split(64):
             target = to_image_tensor(images).to(device)
             codes = self.codec.encode(target)
-            errors.append(psnr(self.codec.decode(codes), target))
+            errors.append(float(psnr(self.codec.decode(codes), target).mean()))
             seen.append(codes)
         return {"val_psnr": round(float(np.mean(errors)), 3), "codes_used": float(torch.cat(seen).unique().numel())}
 
@@ -151,12 +159,6 @@ class CodecTask:
 def _unit(features: Tensor) -> Tensor:
     """Features scaled to unit length along channels."""
     return features.float() / (features.float().square().sum(1, keepdim=True) + 1e-6).sqrt()
-
-
-def psnr(restored: Tensor, target: Tensor) -> float:
-    """Mean over images of the peak signal-to-noise ratio in dB, for images in [-1, 1]."""
-    error = (restored.clamp(-1, 1) - target).square().mean((1, 2, 3))
-    return float((10 * torch.log10(4 / error.clamp_min(1e-10))).mean())
 
 
 def perceptual_tower(directory: Path | None) -> ConvTower | None:

@@ -13,6 +13,7 @@ in `face_descriptors.npz` and `landmarks.npz`; photos are shown shifted, turned,
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import random
 from collections.abc import Sequence
@@ -28,9 +29,12 @@ from unif2ace_core.data.sources import FaceRecord, PhotoStore, read_descriptors,
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.align import crop, read_frames
 from unif2ace_core.experts.face import FaceConfig, FaceEncoder
-from unif2ace_core.train.options import TrainConfig
+from unif2ace_core.train.options import TrainConfig, as_path
+from unif2ace_core.train.processes import device_of
 
 MARGIN = 1.25  # training crops are this much larger than the encoder's region, so that they can be shifted
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -140,6 +144,7 @@ def recolour(x: Tensor, generator: torch.Generator) -> Tensor:
 
 def _crops(data: Path, records: Sequence[FaceRecord], enlarge: float, y: float, pixels: int) -> Tensor:
     """uint8 `(N, 3, pixels, pixels)`: the squares of `enlarge` frames about `(0.5, y)` of the frame."""
+    logger.info("reading %d photos", len(records))
     frames, store = read_frames(data), PhotoStore(data)
     out = torch.empty(len(records), 3, pixels, pixels, dtype=torch.uint8)
     for index, record in enumerate(records):
@@ -149,6 +154,15 @@ def _crops(data: Path, records: Sequence[FaceRecord], enlarge: float, y: float, 
         frame = frame.shifted(-math.sin(frame.angle) * down, math.cos(frame.angle) * down).enlarged(enlarge)
         out[index] = torch.from_numpy(np.array(crop(image, frame, pixels))).permute(2, 0, 1)
     return out
+
+
+def start_encoder(start: Path | None, scale: float) -> FaceEncoder:
+    """A fresh encoder or that of an earlier export, whose distances times `scale` are the teacher's."""
+    if start is None:
+        return FaceEncoder(FaceConfig(scale=scale))
+    encoder = FaceEncoder.load(start).requires_grad_(True)
+    encoder.config = dataclasses.replace(encoder.config, scale=scale)
+    return encoder
 
 
 class FaceTask:
@@ -169,13 +183,14 @@ class FaceTask:
         targets = torch.from_numpy(np.stack([teacher[r.key] for r in train]))
         self.mean, self.scale = targets.mean(0), float(targets.var(0).mean().sqrt())
         self.targets = (targets - self.mean) / self.scale
-        face = FaceConfig(scale=self.scale)
-        self.encoder = FaceEncoder(face).to(memory_format=torch.channels_last)
+        self.encoder = start_encoder(as_path(config.init), self.scale).to(memory_format=torch.channels_last)
+        face = self.encoder.config
         pixels = round(face.pixels * MARGIN)
         self.faces = _crops(data, train, face.region * MARGIN, face.region_y, pixels)
         self.val_faces = _crops(data, self.val, 1.0, 0.5, 128)
         self.val_targets = np.stack([teacher[r.key] for r in self.val]) if self.val else np.zeros((0, 128))
         self.pairs, self.same = person_pairs([r.person for r in self.val], 4000)
+        self.threshold: float | None = None  # measured by `evaluate`
 
     def modules(self) -> nn.Module:
         """The encoder."""
@@ -184,9 +199,8 @@ class FaceTask:
     def batch(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Augmented face regions `(B, 3, S, S)` and their targets `(B, D)`."""
         index = torch.randint(len(self.faces), (self.config.batch_size,), generator=generator)
-        device = self.encoder.head.weight.device
         views = augment(self.faces[index], self.encoder.config.pixels, generator)
-        return views.to(device, memory_format=torch.channels_last), self.targets[index].to(device)
+        return views.contiguous(memory_format=torch.channels_last), self.targets[index]
 
     def loss(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Regression + contrast + relation, each per dimension."""
@@ -205,7 +219,7 @@ class FaceTask:
     @torch.no_grad()
     def describe(self, faces: Tensor) -> Tensor:
         """Descriptors `(N, D)` of uint8 aligned faces, in batches."""
-        device = self.encoder.head.weight.device
+        device = device_of(self.encoder)
         return torch.cat([self.encoder(f.to(device) / 127.5 - 1).cpu() for f in faces.split(128)])
 
     def evaluate(self) -> dict[str, float]:
@@ -219,18 +233,21 @@ class FaceTask:
         accuracy, threshold = verification(student, self.same)
         teacher, _ = verification(np.linalg.norm(t[a] - t[b], axis=1), self.same)
         norms = np.linalg.norm(z, axis=1) * np.linalg.norm(t, axis=1)
-        threshold = round(threshold * self.scale, 4)
-        self.encoder.config = dataclasses.replace(self.encoder.config, threshold=threshold)
+        self.threshold = round(threshold * self.scale, 4)
         return {
             "cosine": float(((z * t).sum(1) / norms).mean()),
             "verification": accuracy,
             "teacher_verification": teacher,
-            "threshold": threshold,
+            "threshold": self.threshold,
             "pairs": float(len(self.same)),
         }
 
     def export(self, directory: Path) -> None:
-        """`face.safetensors` (fp16) and `face.json`."""
+        """`face.safetensors` (fp16) and `face.json`, with the threshold that is best on val where there are pairs."""
+        if self.threshold is None:  # a finished run that was resumed has not evaluated
+            self.evaluate()
+        if self.threshold is not None:
+            self.encoder.config = dataclasses.replace(self.encoder.config, threshold=self.threshold)
         self.encoder.save(directory)
 
 

@@ -8,6 +8,7 @@ little further count nothing), plus L1 of centre (in frame sizes), log size and 
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from dataclasses import dataclass
@@ -23,8 +24,11 @@ from unif2ace_core.data.sources import FaceRecord, PhotoStore, read_records
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.align import Frame, read_frames
 from unif2ace_core.experts.locate import STRIDE, UNIT, Locator
-from unif2ace_core.train.options import TrainConfig
+from unif2ace_core.train.options import TrainConfig, as_path
+from unif2ace_core.train.processes import device_of
 from unif2ace_core.train.scenes import FaceBank, Scenes, scenes
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -75,7 +79,8 @@ def read_bank(data: Path, split: str, count: int, seed: int = 0) -> FaceBank:
         share = (count - len(chosen)) // (len(groups) - position)
         chosen += rng.sample(group, min(share, len(group)))
     if not chosen:
-        raise UserError(f"{data} has no {split} photos; give a folder with NAME.csv beside NAME.zip or NAME/")
+        raise UserError(f"{data} holds no photos of split {split!r}; mark some rows {split} in the CSV's split column")
+    logger.info("reading %d %s photos", len(chosen), split)
     return _read_bank(data, chosen)
 
 
@@ -84,7 +89,7 @@ def targets(batch: Scenes, cells: int) -> tuple[Tensor, Tensor, Tensor]:
 
     Values are dx, dy, log size, cos, sin as the network gives them, those of the nearest frame.
     """
-    line = (torch.arange(cells) + 0.5) * STRIDE
+    line = (torch.arange(cells, device=batch.frames.device) + 0.5) * STRIDE
     y, x = torch.meshgrid(line, line, indexing="ij")
     at = torch.stack([x.flatten(), y.flatten()], -1)  # (n, 2)
     way = batch.frames[:, None, :, :2] - at[None, :, None]  # (B, n, L, 2)
@@ -148,7 +153,9 @@ class LocateTask:
 
     def __init__(self, config: LocateTrainConfig, data: Path) -> None:
         self.config, self.data = config, data
-        self.locator = Locator().to(memory_format=torch.channels_last)
+        start = as_path(config.init)
+        locator = Locator.load(start).requires_grad_(True) if start else Locator()
+        self.locator = locator.to(memory_format=torch.channels_last)
         self.bank = read_bank(data, "train", config.photos, config.seed)
         self.val = read_bank(data, "val", 800, config.seed)
 
@@ -162,8 +169,7 @@ class LocateTask:
 
     def loss(self, batch: Scenes, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Focal loss and frame errors."""
-        device = self.locator.network.head.weight.device
-        images = batch.images.to(device, memory_format=torch.channels_last)
+        images = batch.images.to(device_of(self.locator), memory_format=torch.channels_last)
         return locator_loss(self.locator.network(images), batch, self.config.regression)
 
     def evaluate(self) -> dict[str, float]:

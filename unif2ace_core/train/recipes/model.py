@@ -9,6 +9,7 @@ group. The export is a complete model directory for `--model`.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import shutil
@@ -23,19 +24,29 @@ from unif2ace_core import __version__
 from unif2ace_core.config import PRESETS, ModelConfig
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.questions import describe_question, description, label_rates, questions
-from unif2ace_core.data.sources import FaceRecord, preferred_sources, read_records
+from unif2ace_core.data.sources import FaceRecord, preferred_sources
+from unif2ace_core.diffusion.d3diff import MODES, TERMS
+from unif2ace_core.diffusion.samplers import SAMPLERS
+from unif2ace_core.diffusion.schedule import COUNT_LAWS
 from unif2ace_core.errors import UserError
+from unif2ace_core.experts.clip import ClipConfig
+from unif2ace_core.experts.face import FaceConfig
 from unif2ace_core.model.sequence_moe import Exploration
 from unif2ace_core.model.transformer import UniF2ace
+from unif2ace_core.tokens.codec import CodecConfig
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import encoded
 from unif2ace_core.train.loop import native_bf16
-from unif2ace_core.train.mixture import MixedBatch, Mixture, MixtureConfig
+from unif2ace_core.train.mixture import MixedBatch, Mixture, MixtureConfig, check_labels
 from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
-from unif2ace_core.train.options import TrainConfig, as_path
-from unif2ace_core.weights.store import load_module, load_tensors, save_tensors, write_text_atomic
+from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range
+from unif2ace_core.train.processes import device_of, moved
+from unif2ace_core.train.records import split_records
+from unif2ace_core.weights.configs import from_dict, read_config, read_json
+from unif2ace_core.weights.store import load_module, load_tensors, replacing, save_tensors, write_text_atomic
 
 PART_FILES = ("codec", "clip", "face", "locator")
+MASK_LAWS = (*COUNT_LAWS, "bernoulli")  # those of draw_mask that need no further option
 
 
 @dataclass
@@ -72,6 +83,16 @@ class ModelTrainConfig(TrainConfig):
     temperature: float = 1.0
     sampler: str = "maskgit"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        words = {"preset": PRESETS, "mask_law": MASK_LAWS, "mode": MODES, "terms": TERMS, "sampler": SAMPLERS}
+        for name, known in words.items():
+            check_choice(self, name, known)
+        shares = ("t2i_share", "condition_dropout", "expert_dropout", "explore_start", "explore_end")
+        check_range(self, shares, 0, 1)
+        check_range(self, ("text_budget", "sampling_steps"), 1)
+        check_range(self, ("alpha", "temperature"), 0)
+
 
 CONFIG = ModelTrainConfig
 
@@ -89,6 +110,30 @@ def corpus(records: Sequence[FaceRecord], seed: int) -> list[str]:
     return texts
 
 
+def model_sizes(preset: ModelConfig, codec: Path, clip: Path, face: Path | None) -> ModelConfig:
+    """The preset with the codebook, grid and feature widths of the exports it is trained on."""
+    codes = read_config(codec / "codec.json", CodecConfig)
+    sizes = replace(
+        preset,
+        codes=codes.codes,
+        grid=codes.grid,
+        clip_width=read_config(clip / "clip.json", ClipConfig).feature_width,
+    )
+    return replace(sizes, face_width=read_config(face / "face.json", FaceConfig).dimension) if face else sizes
+
+
+def check_start(start: Path, sizes: ModelConfig) -> None:
+    """Raise `UserError` where the model of `init=` has other sizes than the preset with these exports."""
+    path = start / "config.json"
+    earlier = from_dict(ModelConfig, read_json(path).get("model"), path)
+    for field in dataclasses.fields(ModelConfig):
+        own, now = getattr(earlier, field.name), getattr(sizes, field.name)
+        if own != now and field.name != "code_bits":
+            raise UserError(
+                f"init={start} has {field.name} {own}, preset and exports give {now}; use those it was trained with"
+            )
+
+
 class ModelTask:
     """See `unif2ace_core.train.loop.Task`."""
 
@@ -97,12 +142,11 @@ class ModelTask:
     def __init__(self, config: ModelTrainConfig, data: Path) -> None:
         self.config = config
         self.parts = {name: as_path(getattr(config, name)) for name in ("codec", "clip", "face", "locate")}
-        if not self.parts["codec"] or not self.parts["clip"]:
+        codec, clip, face, start = self.parts["codec"], self.parts["clip"], self.parts["face"], as_path(config.init)
+        if not codec or not clip:
             raise UserError("recipe model needs codec=DIR and clip=DIR, the exports of those recipes")
-        train, held_out = read_records(data, "train"), read_records(data, "val")
-        start = as_path(config.init)
-        self.tokenizer = self.load_tokenizer(start, train)
-        self.model = self.build_model(start)
+        sizes = model_sizes(PRESETS[config.preset], codec, clip, face)
+        train, held_out = split_records(data, "train"), split_records(data, "val")
         mixture = MixtureConfig(
             t2i_share=config.t2i_share,
             t2i_sources=preferred_sources(data, config.t2i_sources),
@@ -111,10 +155,17 @@ class ModelTask:
             condition_dropout=config.condition_dropout,
             expert_dropout=config.expert_dropout,
         )
-        paths = (self.parts["codec"], self.parts["clip"], self.parts["face"])
-        self.mixture = Mixture(train, encoded(data, train, *paths), self.tokenizer, self.model.config, mixture)
+        for records in (train, held_out):
+            check_labels(records, mixture)
+        self.tokenizer = self.load_tokenizer(start, train)
+        self.model = self.build_model(start, replace(sizes, text_vocabulary=self.tokenizer.size))
+        self.mixture = Mixture(
+            train, encoded(data, train, codec, clip, face), self.tokenizer, self.model.config, mixture
+        )
         fixed = replace(mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0)
-        self.held_out = Mixture(held_out, encoded(data, held_out, *paths), self.tokenizer, self.model.config, fixed)
+        self.held_out = Mixture(
+            held_out, encoded(data, held_out, codec, clip, face), self.tokenizer, self.model.config, fixed
+        )
         self.objective = ObjectiveConfig(
             config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_weight
         )
@@ -127,14 +178,12 @@ class ModelTask:
             return TextTokenizer.load(directory / "tokenizer.json")
         return TextTokenizer.train(corpus(records, self.config.seed), PRESETS[self.config.preset].text_vocabulary)
 
-    def build_model(self, start: Path | None) -> UniF2ace:
-        """A fresh model of the preset, or the weights of an earlier export."""
-        if self.config.preset not in PRESETS:
-            raise UserError(f"no preset {self.config.preset!r}; choose one of {', '.join(PRESETS)}")
-        preset = PRESETS[self.config.preset]
-        size = replace(preset, text_vocabulary=self.tokenizer.size)
-        bits = (size.codes - 1).bit_length() if self.config.bit_embedding else 0
-        model = UniF2ace(replace(size, code_bits=bits))
+    def build_model(self, start: Path | None, sizes: ModelConfig) -> UniF2ace:
+        """A fresh model of these sizes, or the weights of an earlier export."""
+        if start:
+            check_start(start, sizes)
+        bits = (sizes.codes - 1).bit_length() if self.config.bit_embedding else 0
+        model = UniF2ace(replace(sizes, code_bits=bits))
         model.initialise(torch.Generator().manual_seed(self.config.seed))
         if start:
             bits_zero = {name: value for name, value in model.state_dict().items() if name.endswith("_bits")}
@@ -157,11 +206,12 @@ class ModelTask:
     def evaluate(self) -> dict[str, float]:
         """The objective's parts on 256 fixed held-out rows."""
         sums: dict[str, float] = {}
-        rounds = 8
+        rounds, device = 8, device_of(self.model)
         for number in range(rounds):
             generator = torch.Generator().manual_seed(1000 + number)
-            with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16()):
-                _, metrics = joint_loss(self.model, self.held_out.draw(32, generator), self.objective)
+            batch = moved(self.held_out.draw(32, generator), device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=native_bf16()):
+                _, metrics = joint_loss(self.model, batch, self.objective)
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + value / rounds
         return {f"val_{name}": round(value, 4) for name, value in sums.items()}
@@ -175,7 +225,8 @@ class ModelTask:
         for part in self.parts.values():
             for file in part.iterdir() if part else ():
                 if file.stem in PART_FILES and file.suffix in (".safetensors", ".json"):
-                    shutil.copyfile(file, directory / file.name)
+                    with replacing(directory / file.name) as temporary:
+                        shutil.copyfile(file, temporary)
 
     def config_json(self) -> str:
         """The exported config: sizes and generation defaults."""

@@ -1,0 +1,36 @@
+"""The photos of a split for a recipe: refused where there are none, announced where they take long."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unif2ace_core.data.pixels import aligned_pixels
+from unif2ace_core.data.sources import FaceRecord, read_records
+from unif2ace_core.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def split_records(data: Path, split: str, sources: Sequence[str] | None = None) -> list[FaceRecord]:
+    """The records of a split.
+
+    Raises:
+        UserError: there are none.
+    """
+    records = read_records(data, split, sources)
+    if not records:
+        of = f" of {', '.join(sources)}" if sources else ""
+        raise UserError(
+            f"{data} holds no photos{of} of split {split!r}; mark some rows {split} in the CSV's split column"
+        )
+    return records
+
+
+def training_pixels(data: Path, records: Sequence[FaceRecord]) -> np.ndarray:
+    """`aligned_pixels`, with a line in the log, because the first call for these records takes long."""
+    logger.info("bringing %d photos to the training frame, unless the cache holds them", len(records))
+    return aligned_pixels(data, records)
