@@ -21,6 +21,7 @@ it has no int8 kernel.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -130,6 +131,7 @@ def dequantize_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _bitsandbytes() -> Any:
     """The library, imported only when asked for: it takes seconds."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of optional kernels that nothing here uses
     try:
         import bitsandbytes
     except ImportError as error:

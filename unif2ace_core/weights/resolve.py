@@ -31,9 +31,9 @@ class GenerationDefaults:
     """How a model samples where the user says nothing."""
 
     steps: int = 16
-    guidance: float = 2.0
-    temperature: float = 1.0
-    sampler: str = "maskgit"
+    guidance: float = 3.0
+    temperature: float = 0.6
+    sampler: str = "halton"
 
 
 @dataclass

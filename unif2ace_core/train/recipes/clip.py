@@ -208,4 +208,5 @@ def attribute_report(
 
 def build(config: ClipTrainConfig, data: Path, output: Path) -> ClipTask:
     """The loop's task for this recipe."""
+    torch.manual_seed(config.seed)  # fresh weights
     return ClipTask(config, data)

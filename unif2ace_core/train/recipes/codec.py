@@ -173,4 +173,5 @@ def perceptual_tower(directory: Path | None) -> ConvTower | None:
 
 def build(config: CodecTrainConfig, data: Path, output: Path) -> CodecTask:
     """The loop's task for this recipe."""
+    torch.manual_seed(config.seed)  # fresh weights
     return CodecTask(config, data)

@@ -43,6 +43,7 @@ from unif2ace_core.train.options import TrainConfig, as_path, check_choice, chec
 from unif2ace_core.train.processes import device_of, moved
 from unif2ace_core.train.records import split_records
 from unif2ace_core.weights.configs import from_dict, read_config, read_json
+from unif2ace_core.weights.resolve import GenerationDefaults
 from unif2ace_core.weights.store import load_module, load_tensors, replacing, save_tensors, write_text_atomic
 
 PART_FILES = ("codec", "clip", "face", "locator")
@@ -78,10 +79,10 @@ class ModelTrainConfig(TrainConfig):
     terms: str = "both"  # of D3Diff
     mmu_weight: float = 1.0  # of the answers
     balance_weight: float = 0.01  # of the balance losses
-    guidance: float = 2.0  # defaults written into the exported config
-    sampling_steps: int = 16
-    temperature: float = 1.0
-    sampler: str = "maskgit"
+    guidance: float = GenerationDefaults.guidance  # defaults written into the exported config
+    sampling_steps: int = GenerationDefaults.steps
+    temperature: float = GenerationDefaults.temperature
+    sampler: str = GenerationDefaults.sampler
 
     def __post_init__(self) -> None:
         super().__post_init__()
