@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -94,3 +98,42 @@ def made_up_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "landmarks.npz", mine_file=names, mine_points=points, mine_hit=hit)
     np.savez(folder / "face_descriptors.npz", mine_file=names, mine=rng.normal(size=(16, 128)).astype(np.float32))
     return folder
+
+
+class Result(NamedTuple):
+    """What a run of the command line left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def error(self) -> str:
+        """The one error line of a failed run."""
+        assert "Traceback" not in self.err
+        (line,) = self.err.splitlines()
+        assert line.startswith("error: ")
+        return line
+
+
+@pytest.fixture
+def command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """Runs a command line in an empty folder, in this process: call(*arguments, stdin=b"") -> Result."""
+    from unif2ace_cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*args: object, stdin: bytes = b"") -> Result:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = main([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 
@@ -100,42 +100,27 @@ class ModelConfig:
         return layer % self.moe_every == self.moe_every - 1
 
 
+_BASE = ModelConfig(
+    width=1024,
+    layers=24,
+    heads=16,
+    ffn=4096,
+    text_vocabulary=50295,
+    grid=(16, 16),
+    text_length=381,
+    experts=8,
+    top_k=4,
+    expert_hidden=256,
+    sequence_rho=0.0,
+    resampler=192,
+    clip_width=1024,
+    face_width=512,
+    noise_width=64,
+    noise_tokens=256,
+)
+
 PRESETS: dict[str, ModelConfig] = {
     "mini": ModelConfig(),
-    "base": ModelConfig(
-        width=1024,
-        layers=24,
-        heads=16,
-        ffn=4096,
-        text_vocabulary=50295,
-        grid=(16, 16),
-        text_length=381,
-        experts=8,
-        top_k=4,
-        expert_hidden=256,
-        sequence_rho=0.0,
-        resampler=192,
-        clip_width=1024,
-        face_width=512,
-        noise_width=64,
-        noise_tokens=256,
-    ),
-    "1.8b": ModelConfig(
-        width=2048,
-        layers=24,
-        heads=32,
-        ffn=8192,
-        text_vocabulary=50295,
-        grid=(16, 16),
-        text_length=381,
-        experts=8,
-        top_k=4,
-        expert_hidden=512,
-        sequence_rho=0.0,
-        resampler=256,
-        clip_width=1024,
-        face_width=512,
-        noise_width=64,
-        noise_tokens=256,
-    ),
+    "base": _BASE,
+    "1.8b": replace(_BASE, width=2048, heads=32, ffn=8192, expert_hidden=512, resampler=256),
 }

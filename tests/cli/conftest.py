@@ -5,7 +5,6 @@ Each fake module has the interface of the real one; `core` records the calls.
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -13,12 +12,11 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from unif2ace_cli.app import main
 from unif2ace_core.errors import UserError
 
 
@@ -203,33 +201,10 @@ def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
     return fake
 
 
-class Result(NamedTuple):
-    """What a run of the command line left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
 @pytest.fixture
-def cli(
-    core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Result]:
-    """Runs a command line in an empty folder, against the fakes."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*args: object, stdin: bytes = b"") -> Result:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = main([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+def cli(core: FakeCore, command_line: Callable[..., Any]) -> Callable[..., Any]:
+    """The command line against the fakes."""
+    return command_line
 
 
 @pytest.fixture

@@ -5,20 +5,18 @@ Every test here needs the embedded weights and is skipped without them.
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from unif2ace_cli.app import main
 from unif2ace_core.tasks.generate import GenerateOptions, GenerateRequest, generate
 from unif2ace_core.weights.resolve import LoadedModel, load_model
 
@@ -32,43 +30,10 @@ PORTRAITS = (
 )
 
 
-class Result(NamedTuple):
-    """What a run of the command line left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-    @property
-    def error(self) -> str:
-        """The one error line of a failed run."""
-        assert "Traceback" not in self.err
-        (line,) = self.err.splitlines()
-        assert line.startswith("error: ")
-        return line
-
-
-Run = Callable[..., Result]
-"""run(*arguments, stdin=b"") -> Result."""
-
-
 @pytest.fixture
-def run(embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in an empty folder, with the real core, in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*args: object, stdin: bytes = b"") -> Result:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = main([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+def run(embedded: Path, command_line: Callable[..., Any]) -> Callable[..., Any]:
+    """The command line with the real core."""
+    return command_line
 
 
 @pytest.fixture

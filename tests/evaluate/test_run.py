@@ -23,7 +23,7 @@ from unif2ace_core.experts.locate import Face
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.tokens.codec import Codec, CodecConfig
 from unif2ace_core.tokens.text import TextTokenizer
-from unif2ace_core.weights.resolve import LoadedModel
+from unif2ace_core.weights.resolve import GenerationDefaults, LoadedModel
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def model() -> LoadedModel:
         part.eval().requires_grad_(False)
     return LoadedModel(
         name="tiny", directory=Path("."), config=config, tokenizer=tokenizer, device=torch.device("cpu"),
-        version="0", generation={"steps": 2, "guidance": 0.0}, **parts,
+        version="0", generation=GenerationDefaults(steps=2, guidance=0.0), **parts,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 Key = tuple[str, str]  # (source, file)
 
 
@@ -329,7 +329,7 @@ def _read_table(path: Path, split: str | None, landmarks: Mapping[Key, Any]) -> 
             where = f"{path} line {rows.line_num}"
             raise UserError(f"{where} cannot be read ({error}); mend the table") from error
     if unread:
-        LOG.info("%s: %d values are none of the schema's and count as unknown", path, unread)
+        logger.info("%s: %d values are none of the schema's and count as unknown", path, unread)
     return records
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.phrases import AGE_WORDS, NOUNS, PHRASES
 from unif2ace_core.data.sources import FaceRecord
-from unif2ace_core.evaluate.metrics import extract, fid, hits_by_value, kid, mean_recall, rounded
+from unif2ace_core.evaluate.metrics import as_signed, extract, fid, hits_by_value, kid, mean_recall, rounded
 
 Extractor = Callable[[Tensor], Tensor]  # (B, 3, H, W) in [-1, 1] -> (B, D)
 Reader = Callable[[Tensor], dict[str, Tensor]]  # images -> per attribute probabilities (B, values)
@@ -88,7 +88,7 @@ def agreement(asked: Sequence[Prompt], images: Tensor, read: Reader, batch_size:
     """How often the reader sees in images (n, H, W, 3) uint8 what their prompts name, per attribute."""
     seen: dict[str, list[Tensor]] = {}
     for start in range(0, len(images), batch_size):
-        part = images[start : start + batch_size].permute(0, 3, 1, 2).float() / 127.5 - 1
+        part = as_signed(images[start : start + batch_size])
         for name, chances in read(part).items():
             seen.setdefault(name, []).append(chances.argmax(1).cpu())
     table = {name: row for name in AGREEMENT if (row := _agreement_of(name, asked, torch.cat(seen[name])))}

@@ -36,7 +36,7 @@ def caption_posterior(
     blank = [config.codes] * config.positions
     batch = collate([t2i_row(prompt, blank, end, config) for prompt in prompts], config)
     noise = torch.randn(len(prompts), config.noise_tokens, config.noise_width, generator=generator)
-    features = Features(noise=noise.to(device)) if "noise" in config.sequence_t2i else Features()
+    features = Features(noise=noise.to(device))
     place = (batch.span.unsqueeze(1) + torch.arange(config.positions)).to(device)
     ids, positions, mask, group, span = (
         t.to(device) for t in (batch.ids, batch.positions, batch.mask, batch.group, batch.span)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unif2ace_core.errors import UserError
+from unif2ace_core.tokens.codec import to_image_tensor
 
 # --- Agreement with labels -------------------------------------------------------------------------------
 
@@ -169,7 +170,7 @@ def as_signed(images: Tensor) -> Tensor:
     """uint8 (n, H, W, 3) -> fp32 (n, 3, H, W) in [-1, 1]; floating images stay as they are."""
     if images.is_floating_point():
         return images
-    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_image_tensor(images)
 
 
 # --- Likeness of two pictures ------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate import answers, codec, fidelity, likelihood
 from unif2ace_core.evaluate.photos import aligned_photos, draw, located_photos, photo_pixels, pixels_of
 from unif2ace_core.experts.clip import read_attributes
+from unif2ace_core.tokens.codec import to_image_tensor
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -140,7 +141,7 @@ def run_likelihood(context: Context) -> dict[str, Any]:
     if not chosen:
         raise UserError(f"no photos of split {context.split!r} in {context.data}; check --data")
     pixels, encode = photo_pixels(context.data, chosen, context.pixels), encoder(model)
-    codes = torch.cat([encode(_images(part)).cpu() for part in pixels.split(BATCH)])
+    codes = torch.cat([encode(to_image_tensor(part)).cpu() for part in pixels.split(BATCH)])
     found: dict[str, Any] = {}
     texts = [caption(record, rng) for record in chosen]
     for number, (name, prompts) in enumerate((("captions", texts), ("no_captions", [""] * len(texts)))):
@@ -168,7 +169,7 @@ def run_codec(context: Context) -> dict[str, Any]:
     if not records:
         raise UserError(f"no photos of split {context.split!r} in {context.data}; check --data")
     decode = context.model.codec.decode
-    device = next(context.model.codec.parameters()).device
+    device = context.model.device
     return codec.measure(
         photo_pixels(context.data, records, context.pixels),
         [record.source for record in records],
@@ -215,9 +216,8 @@ def drawer(model: LoadedModel) -> fidelity.Draw:
 
 
 def encoder(model: LoadedModel) -> Callable[[Tensor], Tensor]:
-    """Images (B, 3, H, W) in [-1, 1] -> codes (B, N), on the codec's device."""
-    device = next(model.codec.parameters()).device
-    return lambda images: model.codec.encode(images.to(device))
+    """Images (B, 3, H, W) in [-1, 1] -> codes (B, N), on the model's device."""
+    return lambda images: model.codec.encode(images.to(model.device))
 
 
 def clip_extractor(model: LoadedModel) -> fidelity.Extractor | None:
@@ -225,10 +225,9 @@ def clip_extractor(model: LoadedModel) -> fidelity.Extractor | None:
     tower = model.clip
     if tower is None:
         return None
-    device = next(tower.parameters()).device
 
     def pooled(images: Tensor) -> Tensor:
-        tokens = tower.features(images.to(device)).tokens
+        tokens = tower.features(images.to(model.device)).tokens
         return torch.cat([tokens[:, :-1].mean(1), tokens[:, -1]], 1)
 
     return pooled
@@ -247,18 +246,12 @@ def attribute_reader(model: LoadedModel) -> fidelity.Reader | None:
     tower = model.clip
     if tower is None:
         return None
-    device = next(tower.parameters()).device
 
     @torch.no_grad()
     def read(images: Tensor) -> dict[str, Tensor]:
-        return read_attributes(tower.features(images.to(device)).attributes)
+        return read_attributes(tower.features(images.to(model.device)).attributes)
 
     return read
-
-
-def _images(pixels: Tensor) -> Tensor:
-    """uint8 (B, H, W, 3) -> fp32 (B, 3, H, W) in [-1, 1]."""
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 # --- Entry points --------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unif2ace_core.experts.align import Frame, crop
+from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.weights.parts import load_part, save_part
 
 STRIDE = 8  # pixels of the network's input per cell
@@ -146,7 +147,7 @@ def _apart(a: Frame, b: Frame) -> bool:
 def to_input(images: Sequence[Image.Image]) -> Tensor:
     """RGB images of one size as `(B, 3, H, W)` in [-1, 1], padded with grey to multiples of 32."""
     array = np.stack([np.asarray(image) for image in images])
-    tensor = torch.from_numpy(array).permute(0, 3, 1, 2).float() / 127.5 - 1
+    tensor = to_image_tensor(torch.from_numpy(array))
     return F.pad(tensor, (0, -tensor.shape[3] % 32, 0, -tensor.shape[2] % 32))
 
 

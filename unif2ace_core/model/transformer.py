@@ -119,12 +119,12 @@ class UniF2ace(nn.Module):
         return ((codes.unsqueeze(-1) >> shifts) & 1).float() * 2 - 1
 
     def resample(self, features: Features, rows: Mapping[str, Tensor]) -> dict[str, SpanFeatures]:
-        """S(F(X)) before the layers' projections, once per image, for the rows of each group."""
+        """S(F(X)) before the layers' projections, once per image, for each group's rows and the experts it has."""
         found: dict[str, SpanFeatures] = {}
         t2i, mmu = Group.T2I.name.lower(), Group.MMU.name.lower()
-        noise = {} if features.noise is None else {"noise": features.noise}
-        photo = {name: value for name in ("clip", "face") if (value := getattr(features, name)) is not None}
-        for group, sources in ((t2i, noise), (mmu, photo)):
+        for group, names in ((t2i, ("noise",)), (mmu, ("clip", "face"))):
+            given = {name: getattr(features, name) for name in names if name in self.resamplers}
+            sources = {name: value for name, value in given.items() if value is not None}
             members = rows[group]
             resampled = {name: self.resamplers[name](value[members]) for name, value in sources.items()}
             marks = {name: getattr(features, f"{name}_available", None) for name in sources}

@@ -21,7 +21,7 @@ from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.transformer import Features
 from unif2ace_core.tokens.codec import to_pixels
 from unif2ace_core.tokens.sequence import t2i_prefix
-from unif2ace_core.weights.resolve import GenerationDefaults, LoadedModel
+from unif2ace_core.weights.resolve import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,13 @@ class GeneratedImage:
     truncated: bool  # whether the prompt was cut to the model's text length
 
 
-FALLBACK = asdict(GenerationDefaults())
-
-
 def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOptions:
     """Fill None fields from the model's config and check the rest.
 
     Raises:
         UserError: steps below 1, negative guidance or temperature.
     """
-    defaults = {**FALLBACK, **model.generation}
-    missing = {name: defaults[name] for name in FALLBACK if getattr(options, name) is None}
+    missing = {name: value for name, value in asdict(model.generation).items() if getattr(options, name) is None}
     full = replace(options, **missing)
     if full.steps is not None and full.steps < 1:
         raise UserError(f"--steps {full.steps} is below 1; use 8 to 32")

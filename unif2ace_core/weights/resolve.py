@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class LoadedModel:
     name: str  # as the user gave it
     directory: Path
     config: ModelConfig
-    generation: dict[str, Any]  # defaults: steps, guidance, temperature, sampler
+    generation: GenerationDefaults
     tokenizer: TextTokenizer
     device: torch.device
     version: str  # of the package that wrote the weights
@@ -159,7 +159,7 @@ def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] |
         name=model,
         directory=directory,
         config=config,
-        generation=asdict(from_dict(GenerationDefaults, values.get("generation", {}), config_path)),
+        generation=from_dict(GenerationDefaults, values.get("generation", {}), config_path),
         tokenizer=tokenizer,
         device=target,
         version=str(values.get("version", __version__)),
