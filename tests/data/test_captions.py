@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from unif2ace_core.data.attributes import derive
-from unif2ace_core.data.captions import MAX_WORDS, STYLES, caption
+from unif2ace_core.data.captions import MAX_WORDS, STYLES, caption, remarkable
 from unif2ace_core.data.phrases import PHRASES
 from unif2ace_core.data.sources import FaceRecord, read_records
 from unif2ace_core.errors import UserError
@@ -89,6 +89,19 @@ def test_rare_attributes_are_preferred_in_short_captions() -> None:
     texts = many(face(Male="yes", Bald="yes", Big_Nose="yes", High_Cheekbones="yes"), "short", 1000)
     said = Counter(word for text in texts for word in ("bald", "nose", "cheekbones") if word in text)
     assert said["bald"] > 1.5 * said["nose"] and said["bald"] > 1.5 * said["cheekbones"]
+
+
+def test_most_short_captions_of_a_face_with_a_hat_name_the_hat() -> None:
+    record, rng = face(**{**WOMAN.labels, "Wearing_Hat": "yes"}), random.Random(0)
+    named = sum("hat" in caption(record, rng, "short").split() for _ in range(400))
+    assert named > 200
+
+
+def test_rare_looks_and_ages_are_remarkable_and_absences_are_not() -> None:
+    plain = {"Male": "no", "Smiling": "yes", "Wearing_Hat": "no", "Eyeglasses": "no"}
+    levels = [remarkable(plain | more) for more in ({}, {"Blond_Hair": "yes"}, {"Eyeglasses": "yes"}, {"Bald": "yes"})]
+    assert levels == sorted(levels) and len(set(levels)) == 4
+    assert remarkable({"Age_Group": "senior"}) > remarkable(plain) > remarkable({}) == 1.0
 
 
 def test_dense_captions_stay_within_the_word_limit() -> None:

@@ -56,7 +56,7 @@ def _shares(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, float]]:
 
 
 _LEAST_RATE = 0.004  # a source that knows but one value of an attribute is not asked about it
-_RARE = -0.6  # exponent: how much a rare attribute is lifted, -1 asks all attributes equally often
+_RARE = -0.85  # exponent: how much a rare attribute is lifted, -1 asks all attributes equally often
 _SAMPLE = 6000  # records of a source that are looked at for the balance
 _DRAWS = 1.7  # yes/no questions per call that the balance reckons with
 _ROUNDS = 40

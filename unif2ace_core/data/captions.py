@@ -22,6 +22,7 @@ Item = tuple[str, str]  # slot, text
 
 STYLES = ("tags", "short", "medium", "dense")
 _STYLE_ODDS = (35, 70, 90, 100)  # cumulative, of "mixed"
+_EAGERNESS = 1.5  # power of the phrases' weights; with 1 most captions of a face with a hat left the hat out
 MAX_WORDS = 60
 
 
@@ -76,7 +77,7 @@ def _choose(labels: Mapping[str, str], rng: random.Random, count: int) -> list[s
     for name, value in labels.items():
         phrase = PHRASES.get(name, _NOTHING).get(value)
         if phrase is not None and (name, value) not in hidden:
-            drawn.append((rng.random() ** (1.0 / phrase.weight), name))
+            drawn.append((rng.random() ** (1.0 / phrase.weight**_EAGERNESS), name))
     drawn.sort(reverse=True)
     names: list[str] = []
     absences = 2 if count > 7 else 1
@@ -94,6 +95,17 @@ def _choose(labels: Mapping[str, str], rng: random.Random, count: int) -> list[s
 
 
 _NOTHING: Mapping[str, Phrase] = {}
+
+
+_RARE_AGES = {"child": 4.0, "senior": 4.0}  # ages are not phrases; every caption may say them
+
+
+def remarkable(labels: Mapping[str, str]) -> float:
+    """Weight of the most remarkable thing a caption may say: about 1.5 for a plain face, 5 for one with a hat."""
+    hidden = _unsaid(labels)
+    phrases = {key: PHRASES.get(key[0], _NOTHING).get(key[1]) for key in labels.items() if key not in hidden}
+    weights = [phrase.weight for phrase in phrases.values() if phrase is not None]
+    return max(_RARE_AGES.get(labels.get("Age_Group", ""), 1.0), *weights, 1.0)
 
 
 def _items(labels: Mapping[str, str], names: Iterable[str], rng: random.Random) -> list[Item]:

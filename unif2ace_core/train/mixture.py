@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unif2ace_core.config import ModelConfig
-from unif2ace_core.data.captions import caption
+from unif2ace_core.data.captions import caption, remarkable
 from unif2ace_core.data.questions import describe_question, description, label_rates, questions
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.diffusion.d3diff import MaskedCodes, draw_mask
@@ -29,6 +30,7 @@ class MixtureConfig:
 
     t2i_share: float = 0.5  # rows of generation; the rest are understanding
     t2i_sources: tuple[str, ...] = ()  # whose photos are generated; () for all
+    t2i_rarity: float = 0.0  # photos to generate are drawn by this power of their most remarkable attribute's weight
     text_budget: int = 60  # text tokens of a row
     long_budget: int = 110  # in the share of batches that hold descriptions
     long_share: float = 0.2
@@ -69,6 +71,8 @@ class Mixture:
         self.model, self.config = model, config
         wanted = config.t2i_sources or {record.source for record in records}
         self.drawable = [i for i, record in enumerate(records) if record.source in wanted]
+        odds = (remarkable(records[i].labels) ** config.t2i_rarity for i in self.drawable)
+        self.odds = list(itertools.accumulate(odds))
         self.known = [i for i, record in enumerate(records) if record.labels]
         self.rates = label_rates(records)
 
@@ -76,7 +80,7 @@ class Mixture:
         """One batch of `size` rows."""
         rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
         generated = round(size * self.config.t2i_share) if self.drawable else 0
-        chosen = [rng.choice(self.drawable) for _ in range(generated)]
+        chosen = rng.choices(self.drawable, cum_weights=self.odds, k=generated) if generated else []
         chosen += [rng.choice(self.known) for _ in range(size - generated)]
         views = [rng.randrange(self.data.codes.shape[1]) for _ in chosen]
         budget = self.config.long_budget if rng.random() < self.config.long_share else self.config.text_budget

@@ -1,11 +1,14 @@
 """Recipe `codec`: the LFQ image tokenizer.
 
     unif2ace train codec --data DATA --output runs/codec
-    unif2ace train codec --data DATA --output runs/decoder init=runs/codec/export perceptual=runs/clip/export \\
+    unif2ace train codec --data DATA --output runs/codec2 init=runs/codec/export perceptual=runs/clip/export \\
+        perceptual_weight=1 centre_weight=4
+    unif2ace train codec --data DATA --output runs/decoder init=runs/codec2/export perceptual=runs/clip/export \\
         freeze_encoder=true adversarial=0.05
 
-Stage 1 learns codes with an L1, an edge and LFQ's entropy loss. Stage 2 keeps the codes and trains the decoder alone
-with features of the CLIP expert (a perceptual loss of our own making) and a light patch discriminator.
+Stage 1 learns codes with an L1, an edge and LFQ's entropy loss. Stage 2 goes on with features of the CLIP expert (a
+perceptual loss of our own making; the expert knows glasses and smiles, so the codes come to hold them) and with more
+weight on the face. Stage 3 keeps the codes and trains the decoder alone against a light patch discriminator.
 """
 
 from __future__ import annotations
@@ -39,22 +42,25 @@ class CodecTrainConfig(TrainConfig):
     sources: tuple[str, ...] = ("celebahq", "ffhq", "lfw")  # whose photos are learned; all if none is there
     bits: int = 13  # LFQ bits
     edge_weight: float = 1.0  # of the L1 between image gradients
+    centre_weight: float = 1.0  # how many times as much as the border the middle of the frame, the face, counts in both
     commit_weight: float = 0.05  # keeps encoder values near -1 and +1
     entropy_weight: float = 0.02  # of LFQ's entropy difference
     diversity: float = 1.5  # weight of the codebook entropy inside it
     entropy_sample: int = 256  # codes per step for the codebook entropy
     perceptual: str = ""  # export of the clip recipe for the perceptual loss
     perceptual_weight: float = 0.5
-    freeze_encoder: bool = False  # stage 2: codes stay, only the decoder learns
+    freeze_encoder: bool = False  # stage 3: codes stay, only the decoder learns
     adversarial: float = 0.0  # weight of the patch discriminator's loss
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, ("bits",), 1, 15)  # encoded codes are kept as int16
         check_range(self, ("entropy_sample",), 1)
+        check_range(self, ("centre_weight",), 1.0)
 
 
 CONFIG = CodecTrainConfig
+_FACE_SPREAD = 0.2  # standard deviation of the face's place, in sides of the frame
 
 
 class CodecTask:
@@ -74,6 +80,7 @@ class CodecTask:
         if config.freeze_encoder:
             for part in (self.codec.encoder, self.codec.encoder_mix, self.codec.to_bits):
                 part.requires_grad_(False)
+        self.weight = centre_weights(self.codec.config.pixels, config.centre_weight)
         self.features = perceptual_tower(as_path(config.perceptual))
         sources = preferred_sources(data, config.sources)
         train, held_out = (split_records(data, split, sources) for split in ("train", "val"))
@@ -105,9 +112,11 @@ class CodecTask:
         return total, metrics | {"psnr": float(psnr(restored.detach().float(), batch).mean())}
 
     def pixel_terms(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """L1 on pixels and on horizontal and vertical differences."""
-        dx, dy = (restored - target).diff(dim=3).abs().mean(), (restored - target).diff(dim=2).abs().mean()
-        return {"l1": F.l1_loss(restored, target), "edge": self.config.edge_weight * (dx + dy)}
+        """L1 on pixels and on horizontal and vertical differences, the face weighing more than what is around it."""
+        weight, error = self.weight.to(target.device), restored - target
+        dx = (error.diff(dim=3).abs() * weight[:, 1:]).mean()
+        dy = (error.diff(dim=2).abs() * weight[1:]).mean()
+        return {"l1": (error.abs() * weight).mean(), "edge": self.config.edge_weight * (dx + dy)}
 
     def code_terms(self, values: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Commitment and LFQ's entropy loss (MAGVIT-v2, section 3.1)."""
@@ -154,6 +163,14 @@ class CodecTask:
 
     def export(self, directory: Path) -> None:
         save_part(directory, "codec", self.codec, self.codec.config)
+
+
+def centre_weights(pixels: int, ratio: float) -> Tensor:
+    """(pixels, pixels) of mean 1: a Gaussian bump on the face, `ratio` times as high as the border."""
+    distance = (torch.arange(pixels) + 0.5) / pixels - 0.5
+    bump = torch.exp(-(distance / _FACE_SPREAD).square() / 2)
+    weight = 1 + (ratio - 1) * bump[:, None] * bump
+    return weight / weight.mean()
 
 
 def _unit(features: Tensor) -> Tensor:

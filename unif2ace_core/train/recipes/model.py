@@ -70,7 +70,9 @@ class ModelTrainConfig(TrainConfig):
     explore_end: float = 0.05
     t2i_share: float = 0.5  # rows of generation in a batch
     t2i_sources: tuple[str, ...] = ("celebahq", "ffhq")  # whose framing pictures shall have; all if none is there
+    t2i_rarity: float = 1.5  # how much more often photos with glasses, hats, ... are generated; 0: all equally often
     text_budget: int = 60  # text tokens of a row
+    long_share: float = 0.2  # batches whose rows are long enough for descriptions
     condition_dropout: float = 0.1  # prompts emptied
     expert_dropout: float = 0.1  # rows without CLIP or face features
     mask_law: str = "arcsine"  # of the number of masked codes
@@ -89,10 +91,10 @@ class ModelTrainConfig(TrainConfig):
         words = {"preset": PRESETS, "mask_law": MASK_LAWS, "mode": MODES, "terms": TERMS, "sampler": SAMPLERS}
         for name, known in words.items():
             check_choice(self, name, known)
-        shares = ("t2i_share", "condition_dropout", "expert_dropout", "explore_start", "explore_end")
+        shares = ("t2i_share", "long_share", "condition_dropout", "expert_dropout", "explore_start", "explore_end")
         check_range(self, shares, 0, 1)
         check_range(self, ("text_budget", "sampling_steps"), 1)
-        check_range(self, ("alpha", "temperature"), 0)
+        check_range(self, ("alpha", "temperature", "t2i_rarity"), 0)
 
 
 CONFIG = ModelTrainConfig
@@ -151,7 +153,9 @@ class ModelTask:
         mixture = MixtureConfig(
             t2i_share=config.t2i_share,
             t2i_sources=preferred_sources(data, config.t2i_sources),
+            t2i_rarity=config.t2i_rarity,
             text_budget=config.text_budget,
+            long_share=config.long_share,
             mask_law=config.mask_law,
             condition_dropout=config.condition_dropout,
             expert_dropout=config.expert_dropout,
@@ -163,7 +167,7 @@ class ModelTask:
         self.mixture = Mixture(
             train, encoded(data, train, codec, clip, face), self.tokenizer, self.model.config, mixture
         )
-        fixed = replace(mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0)
+        fixed = replace(mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0, t2i_rarity=0.0)
         self.held_out = Mixture(
             held_out, encoded(data, held_out, codec, clip, face), self.tokenizer, self.model.config, fixed
         )

@@ -1,0 +1,48 @@
+"""Batches hold what their settings say.
+
+pytest tests/train/test_mixture.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from unif2ace_core.config import ModelConfig
+from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.tokens.text import TextTokenizer
+from unif2ace_core.train.encode import EncodedSet
+from unif2ace_core.train.mixture import Mixture, MixtureConfig
+
+PLAIN = {"Male": "no", "Smiling": "yes", "Wearing_Hat": "no"}
+ROWS = 20  # every fifth person wears a hat
+
+
+def mixture(config: ModelConfig, settings: MixtureConfig) -> Mixture:
+    labels = [PLAIN | ({"Wearing_Hat": "yes"} if i % 5 == 0 else {}) for i in range(ROWS)]
+    records = [FaceRecord("mine", f"{i}.png", "train", each, None, None) for i, each in enumerate(labels)]
+    tokenizer = TextTokenizer.train(["a smiling woman with a hat", "is she wearing a hat? no."], 300)
+    codes = np.arange(ROWS, dtype=np.int16)[:, None, None].repeat(2, 1).repeat(config.positions, 2)  # code = row
+    clip = np.zeros((ROWS, 2, 6, config.clip_width), np.float16)
+    return Mixture(records, EncodedSet(codes, clip, None), tokenizer, config, settings)
+
+
+def share_of_hats(drawn: Mixture) -> float:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.cat([drawn.draw(50, generator).targets[:, 0] for _ in range(12)])
+    return (rows % 5 == 0).float().mean().item()
+
+
+def test_rarity_draws_remarkable_photos_more_often_and_zero_draws_all_alike(tiny_config: ModelConfig) -> None:
+    config = replace(tiny_config, text_length=120)
+    evenly = share_of_hats(mixture(config, MixtureConfig(t2i_share=1.0)))
+    eagerly = share_of_hats(mixture(config, MixtureConfig(t2i_share=1.0, t2i_rarity=1.5)))
+    assert abs(evenly - 0.2) < 0.06
+    assert eagerly > 0.4
+
+
+def test_a_batch_holds_the_share_of_generation_rows(tiny_config: ModelConfig) -> None:
+    drawn = mixture(replace(tiny_config, text_length=120), MixtureConfig(t2i_share=0.75))
+    assert len(drawn.draw(8, torch.Generator().manual_seed(0)).targets) == 6
