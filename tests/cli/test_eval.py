@@ -47,6 +47,43 @@ def test_file_is_replaced_whole(cli, data, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "r.json"]
 
 
+PAPERS = {
+    "metric": "answers.yes_no.balanced_accuracy",
+    "measured": 0.8125,
+    "figure": "Conv-GPT",
+    "paper": {"UniF2ace": 6.53},
+    "comparable": False,
+    "note": "marks of a judge, not accuracy",
+}
+
+
+@pytest.fixture
+def paper(core, monkeypatch):
+    """One line of the paper beside every report."""
+    import unif2ace_core.evaluate.paper as module
+
+    monkeypatch.setattr(module, "beside", lambda report: [module.Beside(**PAPERS)])
+
+
+def test_papers_figures_stand_beside_the_measured_ones(cli, paper, data):
+    result = cli("eval", "answers", "--data", data, "--paper")
+    row = ["answers.yes_no.balanced_accuracy", "0.8125", "Conv-GPT", "6.53", "no"]
+    assert row in [line.split() for line in result.lines]
+    assert "Conv-GPT: not comparable; marks of a judge, not accuracy." in result.out
+    assert result.lines[-1] == "split val  seed 0"
+    assert "Conv-GPT" not in cli("eval", "answers", "--data", data).out
+
+
+def test_papers_figures_are_in_the_json_report_when_asked_for(cli, paper, data, tmp_path):
+    report = json.loads(cli("eval", "answers", "--data", data, "--paper", "--json", "-o", "r.json").out)
+    assert report["paper"] == [PAPERS] == json.loads((tmp_path / "r.json").read_text())["paper"]
+    assert "paper" not in json.loads(cli("eval", "answers", "--data", data, "--json").out)
+
+
+def test_suites_without_figures_in_the_paper_say_so(cli, data):
+    assert "the paper has no figures for these suites" in cli("eval", "codec", "--data", data, "--paper").out
+
+
 @pytest.mark.parametrize(
     ("args", "code"),
     [

@@ -58,3 +58,21 @@ def toy_joint(x: Tensor) -> Tensor:
     first = torch.cat([_JOINT.T, _JOINT.sum(dim=1)[None]])[x[:, 1]]
     second = torch.cat([_JOINT, _JOINT.sum(dim=0)[None]])[x[:, 0]]
     return torch.stack([first, second], dim=1).log()
+
+
+def exact_conditionals(joint: Tensor) -> Callable[[Tensor], Tensor]:
+    """The posterior of a joint distribution over N positions `(K,) * N`: x `(B, N)`, masks as K -> logits `(B, N, K)`.
+
+    At a masked position: the law of its code given the visible ones. Elsewhere the logits are 0.
+    """
+    n, k = joint.dim(), joint.shape[0]
+    images = torch.cartesian_prod(*[torch.arange(k)] * n).view(-1, n)
+
+    def posterior(x: Tensor) -> Tensor:
+        possible = ((x[:, None] == images) | (x[:, None] == k)).all(dim=2)  # (B, K^N)
+        weight = possible * joint.flatten()
+        one_hot = torch.nn.functional.one_hot(images, k).to(joint.dtype)  # (K^N, N, K)
+        law = torch.einsum("bi,inv->bnv", weight, one_hot)
+        return torch.where((x == k)[:, :, None], law.log(), 0.0)
+
+    return posterior

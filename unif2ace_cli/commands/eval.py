@@ -52,6 +52,14 @@ def run(
             help="Also write the report as JSON to this file.",
         ),
     ] = None,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper",
+            rich_help_panel=options.OUTPUT_PANEL,
+            help="Put the figures of the paper beside the measured ones, and say which may be compared.",
+        ),
+    ] = False,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
     debug: options.DebugOption = False,
@@ -77,6 +85,8 @@ def run(
         outputs.check_writable(output)
     loaded = models.load(reporter, model, device)
     report = measure(reporter, loaded, suites or [], data, split.value, limit, seed)
+    if paper:
+        report["paper"] = papers_figures(report)
     if output is not None:
         text = json_module.dumps(report, indent=1, ensure_ascii=False, default=str) + "\n"
         outputs.write_file(output, lambda file: file.write(text.encode()), force=True)
@@ -160,8 +170,17 @@ def cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def papers_figures(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The paper's figures for the report's metrics, as plain data; see `unif2ace_core.evaluate.paper`."""
+    from dataclasses import asdict
+
+    from unif2ace_core.evaluate.paper import beside
+
+    return [asdict(line) for line in beside(report)]
+
+
 def show_table(report: Mapping[str, Any]) -> None:
-    """The report on stdout: tables per suite, then what it was measured with."""
+    """The report on stdout: tables per suite, the paper's figures if asked for, what it was measured with."""
     from rich.console import Console
 
     console = Console(file=sys.stdout, width=None if is_terminal(sys.stdout) else 120, highlight=False)
@@ -169,8 +188,34 @@ def show_table(report: Mapping[str, Any]) -> None:
         console.print(table_of(suite, ("metric", "value"), rows_of(values)))
         for name, rows in details_of(values):
             console.print(detail_table(f"{suite}: {name}", rows))
-    rest = {name: value for name, value in report.items() if name != "suites"}
+    if "paper" in report:
+        show_paper(console, report["paper"])
+    rest = {name: value for name, value in report.items() if name not in ("suites", "paper")}
     console.print("  ".join(f"{name} {value}" for name, value in rows_of(rest)), markup=False)
+
+
+def show_paper(console: Any, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Measured values, the paper's figures beside them, and under the table why numbers can't be compared."""
+    if not lines:
+        console.print("the paper has no figures for these suites\n")
+        return
+    models = list(dict.fromkeys(model for line in lines for model in line["paper"]))
+    columns = ["metric", "measured", "paper's", *models, "comparable"]
+    body = (
+        [
+            line["metric"],
+            cell(line["measured"]),
+            line["figure"],
+            *(f"{line['paper'][model]:g}" if model in line["paper"] else "-" for model in models),
+            "yes" if line["comparable"] else "no",
+        ]
+        for line in lines
+    )
+    console.print(table_of("beside the paper", columns, body))
+    for line in lines:
+        if line["note"]:
+            console.print(f"{line['figure']}: not comparable; {line['note']}.", markup=False)
+    console.print()
 
 
 def detail_table(title: str, rows: Mapping[str, Any]) -> Any:

@@ -4,9 +4,16 @@
     L1_inf = sum_k mean_{|S| = k} CE_S / k = mean over all orders of the autoregressive negative
     log-likelihood
 
-`estimate_bound` estimates L1_inf of a model from random masks: `N / k CE_S` with k uniform has the lowest
-variance and is the one to evaluate with; the arcsine law is what training samples. L1_inf does not depend on
-the schedule. `ExactBounds` computes everything by enumeration of all subsets for images of a few codes.
+Unbiased estimates of a model from random masks, by the way the masks are drawn:
+
+    estimate_bound      exactly k positions, k ~ P             L1_inf: CE_S / (k P(k))
+    estimate_in_time    every position with m(t), t uniform    L1_inf: m'/m CE_S;  limit of L2_T / T: CE_S
+    estimate_chain      every position with m_k, k in 1..T     L1_T: T u_k CE_S;   L2_T: T CE_S
+
+`N / k CE_S` with k uniform has the lowest variance and is the one to evaluate with; the arcsine law is what
+training samples; independent masks are worse, their variance diverges logarithmically at t = 0. L1_inf does
+not depend on the schedule. `ExactBounds` computes everything by enumeration of all subsets for images of a
+few codes.
 """
 
 from __future__ import annotations
@@ -22,19 +29,23 @@ from torch import Tensor
 from unif2ace_core.diffusion.d3diff import unnormalized_penalty
 from unif2ace_core.diffusion.samplers import Posterior, masked_logits
 from unif2ace_core.diffusion.schedule import (
+    CosineSchedule,
     Schedule,
     count_law,
     count_weights,
     counts_at,
     exact_mask,
+    independent_mask,
     step_probabilities,
 )
 from unif2ace_core.errors import UserError
 
+TIMES = ("uniform", "low_discrepancy")
+
 
 @dataclass(frozen=True)
 class BoundEstimate:
-    """Unbiased draws of L1_inf; nats per image (divide by N for nats per position)."""
+    """Draws whose mean over an image is an unbiased estimate of its bound; nats per image, not per position."""
 
     draws: Tensor  # (B, strata) float64
 
@@ -75,8 +86,7 @@ def estimate_bound(
     exactly k positions, k from the s-th of `strata` equal parts of the count law ("uniform" or "arcsine");
     each draw is CE_S / (k P(k)), its mean over strata is unbiased.
     """
-    if strata < 1:
-        raise UserError(f"the bound needs at least 1 stratum, got {strata}; 8 is a good number")
+    _check_strata(strata)
     batch, n = codes.shape
     probabilities = count_law(law, n).to(generator.device)
     weights = count_weights(probabilities)
@@ -89,6 +99,87 @@ def estimate_bound(
         # Strata are equally probable, so their plain mean has the right weights.
         draws.append(weights[counts - 1].to(ce.device) * ce)
     return BoundEstimate(torch.stack(draws, dim=1).cpu())
+
+
+def estimate_in_time(
+    posterior: Posterior,
+    codes: Tensor,
+    generator: torch.Generator,
+    *,
+    mask_id: int,
+    schedule: Schedule | None = None,
+    strata: int = 8,
+    times: str = "low_discrepancy",
+) -> tuple[BoundEstimate, BoundEstimate]:
+    """Estimate (L1_inf, limit of L2_T / T) of each image with independent masks at random times.
+
+    codes `(B, N)`; the posterior is called `strata` times with all B rows; cosine schedule by default. The
+    second bound's limit is the integral of E[CE_S], the masked term of D3Diff; L2_T itself grows without
+    limit. times: see `time_quantiles`.
+    """
+    schedule = schedule or CosineSchedule()
+    draws: list[tuple[Tensor, Tensor]] = []
+    for quantiles in time_quantiles(codes.shape[0], strata, generator, times).unbind(1):
+        t = 1 - quantiles  # in (0, 1]: the weight is infinite at 0
+        ce = _independently_masked(posterior, codes, schedule.mask_probability(t), generator, mask_id)
+        draws.append((schedule.weight(t).cpu() * ce, ce))
+    return _pair(draws)
+
+
+def estimate_chain(
+    posterior: Posterior,
+    codes: Tensor,
+    generator: torch.Generator,
+    *,
+    mask_id: int,
+    schedule: Schedule,
+    steps: int,
+    strata: int = 8,
+    times: str = "low_discrepancy",
+) -> tuple[BoundEstimate, BoundEstimate]:
+    """Estimate (L1_T, L2_T) of each image for a chain of T = `steps` steps.
+
+    codes `(B, N)`; the posterior is called `strata` times with all B rows, each masked independently with
+    m_k, k uniform in 1..T. times: see `time_quantiles`.
+    """
+    m, u = step_probabilities(schedule, steps)
+    draws: list[tuple[Tensor, Tensor]] = []
+    for quantiles in time_quantiles(codes.shape[0], strata, generator, times).unbind(1):
+        k = (quantiles * steps).long().clamp(max=steps - 1).cpu()
+        ce = _independently_masked(posterior, codes, m[k], generator, mask_id)
+        draws.append((steps * u[k] * ce, steps * ce))
+    return _pair(draws)
+
+
+def time_quantiles(batch: int, strata: int, generator: torch.Generator, times: str) -> Tensor:
+    """`(batch, strata)` float64 in [0, 1), uniform; equally spaced in a row from one random start if
+    "low_discrepancy", independent if "uniform". The mean over a row of any function of them is unbiased."""
+    _check_strata(strata)
+    if times not in TIMES:
+        raise UserError(f"unknown way to draw times {times!r}; choose one of: {', '.join(TIMES)}")
+    columns = strata if times == "uniform" else 1
+    noise = torch.rand(batch, columns, generator=generator, device=generator.device, dtype=torch.float64)
+    if times == "uniform":
+        return noise
+    return (torch.arange(strata, device=noise.device) + noise) / strata
+
+
+def _check_strata(strata: int) -> None:
+    if strata < 1:
+        raise UserError(f"the bound needs at least 1 stratum, got {strata}; 8 is a good number")
+
+
+def _independently_masked(
+    posterior: Posterior, codes: Tensor, m: Tensor, generator: torch.Generator, mask_id: int
+) -> Tensor:
+    """CE_S of each image, every position masked with m `(B,)`; `(B,)` float64 on the CPU."""
+    mask = independent_mask(m, codes.shape[1], generator).to(codes.device)
+    return masked_cross_entropy(posterior, codes, mask, mask_id).cpu()
+
+
+def _pair(draws: Sequence[tuple[Tensor, Tensor]]) -> tuple[BoundEstimate, BoundEstimate]:
+    first, second = (BoundEstimate(torch.stack(column, dim=1)) for column in zip(*draws))
+    return first, second
 
 
 @torch.no_grad()

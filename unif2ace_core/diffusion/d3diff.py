@@ -169,6 +169,18 @@ def d3diff_loss(
     return D3DiffTerms(_combine(base, score, config), base.detach(), score.detach(), image_ce.detach())
 
 
+def masked_mean_cross_entropy(logits: Tensor, targets: Tensor, log_total: Tensor | None = None) -> Tensor:
+    """Show-o's loss, for parity with it only: the mean cross-entropy over all masked positions of a batch; `()`.
+
+    It bounds no likelihood: images with many masks dominate it, and the number of masked positions divides
+    it. Train with `d3diff_loss`. logits `(M, K)`, targets `(M,)`. log_total `(M,)`: logsumexp of the logits
+    over all rows of the output layer, for Show-o's softmax over codes and text alike.
+    """
+    if log_total is None:
+        return F.cross_entropy(logits, targets)
+    return (log_total - logits.gather(1, targets[:, None]).squeeze(1)).mean()
+
+
 def _combine(base: Tensor, score: Tensor, config: D3DiffConfig) -> Tensor:
     if config.terms == "mask":
         return base

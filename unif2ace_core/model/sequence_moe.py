@@ -57,7 +57,8 @@ class SequenceExperts(nn.Module):
 
     def route(self, z: Tensor, features: SpanFeatures, exploration: Exploration) -> Tensor:
         """Gates (R, 4): softmax over the selected experts, exactly 0 elsewhere."""
-        logits = self.router(self.norm(z).mean(1)).float()
+        logits = self.router(self.norm(z).mean(1))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         for index, name in enumerate(self.names):
             if name in FEATURES:
                 missing = name not in features.resampled

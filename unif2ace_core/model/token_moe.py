@@ -18,9 +18,13 @@ from unif2ace_core.config import GROUPS, ModelConfig
 
 
 def top_k_gates(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Router logits (T, n) -> gates (T, k) renormalised over the selection, indices (T, k), probabilities (T, n)."""
-    probabilities = logits.float().softmax(-1)
-    gates, chosen = probabilities.topk(k, -1)
+    """Router logits (T, n) -> gates (T, k) renormalised over the selection, indices (T, k), probabilities (T, n).
+
+    At least fp32; of equal probabilities the lowest index wins, on every device (which `topk` does not promise).
+    """
+    probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    gates, chosen = ordered[:, :k], order[:, :k]
     return gates / gates.sum(-1, keepdim=True), chosen, probabilities
 
 

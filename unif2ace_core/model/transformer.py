@@ -212,11 +212,16 @@ class UniF2ace(nn.Module):
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Parameters in total, in routed experts, and active for a token of one group."""
+    """Parameters in total, in routed experts, and active for a token of one group.
+
+    Active are the trunk with the shared experts, and of each token MoE one group's router and its top-k experts;
+    the sequence MoE and the resamplers serve images, not tokens, and are not counted (reference: active per token).
+    """
     total = sum(p.numel() for p in model.parameters())
     groups = [m for m in model.modules() if isinstance(m, RoutedExperts)]
-    routed = sum(p.numel() for m in groups for n, p in m.named_parameters() if n != "router")
-    active = sum(
-        m.top_k * sum(p.numel() for n, p in m.named_parameters() if n != "router") // len(m.router) for m in groups
-    )
-    return {"total": total, "routed": routed, "active": total - routed + active // len(GROUPS)}
+    per_image = [m for m in model.modules() if isinstance(m, (SequenceMoE, Resampler))]
+    routers = sum(m.router.numel() for m in groups)
+    routed = sum(p.numel() for m in groups for p in m.parameters()) - routers
+    chosen = sum(m.top_k * (sum(p.numel() for p in m.parameters()) - m.router.numel()) // len(m.router) for m in groups)
+    trunk = total - routed - routers - sum(p.numel() for m in per_image for p in m.parameters())
+    return {"total": total, "routed": routed, "active": trunk + (chosen + routers) // len(GROUPS)}
