@@ -18,7 +18,7 @@ _unif2ace() {
         esac
     done
     if [[ -z $command ]]; then
-        COMPREPLY=($(compgen -W "generate ask describe train eval quantize --help --version --debug" -- "$current"))
+        COMPREPLY=($(compgen -W "generate ask describe train eval quantize model --help --version --debug" -- "$current"))
         return
     fi
     case "$command:$previous" in
@@ -56,14 +56,21 @@ _unif2ace() {
         quantize:--data) _unif2ace_files -d; return ;;
         quantize:--limit) :; return ;;
         quantize:--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        model:--output|model:-o) _unif2ace_files -f; return ;;
+        model:--codec) _unif2ace_files -f; return ;;
+        model:--tokenizer) _unif2ace_files -f; return ;;
+        model:--dtype) COMPREPLY=($(compgen -W "fp16 fp32 bf16" -- "$current")); return ;;
+        model:--pixels) :; return ;;
+        model:--seed) :; return ;;
     esac
     case "$command" in
         generate) flags="-n --count --prompts --seed --steps --guidance --temperature --sampler --output -o --force -f --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=no ;;
         ask) flags="--requests --face --align --no-align --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=yes ;;
         describe) flags="--face --align --no-align --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=yes ;;
         train) flags="--data --output -o --resume --dry-run --json --quiet -q --debug --help -h"; words="codec clip face locate model"; files=no ;;
-        eval) flags="--data --split --limit --seed --output -o --json --quiet -q --debug --model --device --help -h"; words="answers generation likelihood codec"; files=no ;;
+        eval) flags="--data --split --limit --seed --output -o --paper --json --quiet -q --debug --model --device --help -h"; words="answers generation likelihood codec"; files=no ;;
         quantize) flags="--bits --output -o --data --limit --force -f --json --quiet -q --debug --device --help -h"; words="mini"; files=yes ;;
+        model) flags="--output -o --codec --tokenizer --dtype --pixels --seed --force -f --json --quiet -q --debug --help -h"; words="convert"; files=yes ;;
         completion) flags="--debug --help -h"; words="bash zsh fish"; files=no ;;
     esac
     if [[ $current == -* ]]; then

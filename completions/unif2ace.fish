@@ -11,6 +11,7 @@ complete -c unif2ace -n __fish_use_subcommand -a describe -d 'Describe the face 
 complete -c unif2ace -n __fish_use_subcommand -a train -d 'Train a part of the model, or the model'
 complete -c unif2ace -n __fish_use_subcommand -a eval -d 'Measure a model on held-out faces'
 complete -c unif2ace -n __fish_use_subcommand -a quantize -d 'Make a model smaller'
+complete -c unif2ace -n __fish_use_subcommand -a model -d 'Take over another models weights'
 
 complete -c unif2ace -n '__fish_seen_subcommand_from generate' -s n -l count -x -d 'Images per prompt'
 complete -c unif2ace -n '__fish_seen_subcommand_from generate' -l prompts -r -F -d 'Read prompts'
@@ -70,6 +71,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l split -x -a 'train
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l limit -x -d 'Use at most N items per suite'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l seed -x -d 'Seed of every draw'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l output -s o -r -F -d 'Also write the report as JSON to this file'
+complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l paper -d 'Put the figures of the paper beside the measured ones, and say which may be compared'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l json -d 'Print one JSON object a line'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l quiet -s q -d 'No notes and no progress'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l debug -d 'Show the traceback of an error'
@@ -89,6 +91,20 @@ complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l quiet -s q -d 
 complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l debug -d 'Show the traceback of an error'
 complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l device -x -a 'auto cpu cuda mps' -d 'Where to compute'
 complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l help -s h -d 'Show this message and exit'
+
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -a 'convert'
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -F
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -l output -s o -r -F -d 'Folder for the new model (required)'
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -l codec -r -F -d 'MAGVIT-v2, in any of the forms of SRC'
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -l tokenizer -r -F -d 'Phi-1.5s tokenizer.json'
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -l dtype -x -a 'fp16 fp32 bf16' -d 'Precision of the new weights'
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -l pixels -x -d 'Side of the pictures, 256 or 512'
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -l seed -x -d 'Seed of the new experts'
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -l force -s f -d 'Overwrite existing files'
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -l json -d 'Print one JSON object a line'
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -l quiet -s q -d 'No notes and no progress'
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -l debug -d 'Show the traceback of an error'
+complete -c unif2ace -n '__fish_seen_subcommand_from model' -l help -s h -d 'Show this message and exit'
 
 complete -c unif2ace -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
 complete -c unif2ace -n '__fish_seen_subcommand_from completion' -l debug -d 'Show the traceback of an error'

@@ -12,7 +12,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -43,6 +43,7 @@ COMMANDS = {
     "train": Entry("Train a part of the model, or the model."),
     "eval": Entry("Measure a model on held-out faces."),
     "quantize": Entry("Make a model smaller: 8 or 4 bits."),
+    "model": Entry("Take over another model's weights."),
     "completion": Entry("Print the completion script of a shell.", hidden=True),
 }
 
@@ -73,20 +74,35 @@ def reflow(text: str) -> str:
 
 
 def load_command(name: str) -> Any:
-    """The complete command, from `unif2ace_cli.commands.NAME.run`."""
-    module = importlib.import_module(f"unif2ace_cli.commands.{name}")
-    entry = COMMANDS[name]
+    """The complete command, from `unif2ace_cli.commands.NAME.run`, or the group of those in its `SUBCOMMANDS`."""
+    module, entry = importlib.import_module(f"unif2ace_cli.commands.{name}"), COMMANDS[name]
+    if not hasattr(module, "SUBCOMMANDS"):
+        return build_command(name, module.run, module.USAGE, entry)
+    commands = {each: build_command(each, *parts) for each, parts in module.SUBCOMMANDS.items()}
+    return SubGroup(
+        name=name,
+        commands=commands,
+        help=reflow(module.run.__doc__),
+        short_help=entry.summary,
+        hidden=entry.hidden,
+        rich_markup_mode="rich",
+        context_settings=SETTINGS,
+    )
+
+
+def build_command(name: str, run: Callable[..., None], usage: str, entry: Entry) -> Any:
+    """A command from its function; `usage` is what stands behind its name."""
     single = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
     single.command(
         name,
         cls=Command,
-        help=reflow(module.run.__doc__),
+        help=reflow(run.__doc__ or ""),
         short_help=entry.summary,
         context_settings=SETTINGS,
         hidden=entry.hidden,
-    )(module.run)
+    )(run)
     command: Any = typer.main.get_command(single)
-    command.usage_line = module.USAGE
+    command.usage_line = usage
     return command
 
 
@@ -101,7 +117,7 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UsageError(unknown_command(args[0]))
+            raise UsageError(unknown_command(args[0], visible_commands()))
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -141,9 +157,28 @@ class OrderedGroup(TyperGroup):
         return without_flag_types(super().get_params(ctx))
 
 
-def unknown_command(name: str) -> str:
-    """The complaint about a command that is not there, with the one probably meant."""
-    names = [each for each, entry in COMMANDS.items() if not entry.hidden]
+class SubGroup(OrderedGroup):
+    """The commands behind one word, such as `unif2ace model convert`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            names = ", ".join(self.commands)
+            raise UsageError(f"{self.name} needs a command: {names}; see 'unif2ace {self.name} --help'")
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise UsageError(unknown_command(args[0], list(self.commands)))
+        return super().resolve_command(ctx, args)
+
+
+def visible_commands() -> list[str]:
+    """Names of the commands that the overview shows."""
+    return [name for name, entry in COMMANDS.items() if not entry.hidden]
+
+
+def unknown_command(name: str, names: Sequence[str]) -> str:
+    """The complaint about a command that is not there, with the one of `names` probably meant."""
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names)}"
     return f"no command '{name}'; {hint}"

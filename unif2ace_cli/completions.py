@@ -22,16 +22,18 @@ VALUES = {
     "--sampler": options.SAMPLERS,
     "--bits": tuple(bits.value for bits in options.Bits),
     "--split": tuple(split.value for split in options.Split),
+    "--dtype": tuple(dtype.value for dtype in options.Dtype),
 }
-FILES = {"--output", "--prompts", "--requests", "--model"}
+FILES = {"--output", "--prompts", "--requests", "--model", "--codec", "--tokenizer"}
 FOLDERS = {"--data"}
 ARGUMENTS = {
     "train": tuple(recipe.value for recipe in options.Recipe),
     "eval": options.SUITES,
     "quantize": ("mini",),
+    "model": ("convert",),
     "completion": ("bash", "zsh", "fish"),
 }
-TAKES_FILES = ("ask", "describe", "quantize")
+TAKES_FILES = ("ask", "describe", "quantize", "model")
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,17 @@ def read_flag(param: Any) -> list[Flag]:
     return [first, *second]
 
 
+def params_of(name: str) -> list[Any]:
+    """The parameters of a command, or of all commands in a group."""
+    command = load_command(name)
+    return [param for each in getattr(command, "commands", {name: command}).values() for param in each.params]
+
+
 def read_command(name: str) -> Words:
     """Everything to complete after `unif2ace NAME`."""
-    command = load_command(name)
     flags = [
         flag
-        for param in command.params
+        for param in params_of(name)
         if param.param_type_name == "option" and not param.hidden
         for flag in read_flag(param)
     ]

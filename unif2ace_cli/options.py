@@ -46,6 +46,14 @@ class Bits(str, Enum):
     four = "4"
 
 
+class Dtype(str, Enum):
+    """Precisions of `model convert`, as in unif2ace_core.weights.streams.DTYPES."""
+
+    fp16 = "fp16"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
 class Split(str, Enum):
     """Part of the data."""
 

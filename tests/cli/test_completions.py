@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from unif2ace_cli.app import COMMANDS, load_command
-from unif2ace_cli.completions import FILES, FOLDERS, SHELLS, VALUES
+from unif2ace_cli.app import COMMANDS
+from unif2ace_cli.completions import FILES, FOLDERS, SHELLS, VALUES, params_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "completions"
 
@@ -43,14 +43,14 @@ def test_command_prints_the_script(cli, shell):
 def test_every_long_option_is_in_every_script(shell):
     script = SHELLS[shell].script()
     for name in COMMANDS:
-        for param in load_command(name).params:
+        for param in params_of(name):
             for option in (*param.opts, *param.secondary_opts):
                 if option.startswith("--"):
                     assert (option if shell != "fish" else f"-l {option[2:]} ") in script
 
 
 def test_described_options_exist():
-    options = {option for name in COMMANDS for param in load_command(name).params for option in param.opts}
+    options = {option for name in COMMANDS for param in params_of(name) for option in param.opts}
     assert {*VALUES, *FILES, *FOLDERS} <= options
 
 
@@ -69,7 +69,7 @@ def test_shell_understands_the_script(shell, check):
         ("unif2ace ge", {"generate"}),
         (
             "unif2ace ",
-            {"generate", "ask", "describe", "train", "eval", "quantize", "--help", "--version", "--debug"},
+            {"generate", "ask", "describe", "train", "eval", "quantize", "model", "--help", "--version", "--debug"},
         ),
         ("unif2ace generate --device ", {"auto", "cpu", "cuda", "mps"}),
         ("unif2ace generate x --sampler h", {"halton"}),

@@ -94,3 +94,14 @@ def test_bad_files_and_ids_are_refused_in_one_line(tmp_path: Path) -> None:
         TOKENIZER.decode([TOKENIZER.size])
     with pytest.raises(UserError, match="too small"):
         TextTokenizer.train(TEXTS, 100)
+
+
+def test_end_mark_is_found_where_another_models_tokenizer_has_it(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    path = tmp_path / "tokenizer.json"
+    Tokenizer(models.BPE(vocab={"a": 0, "b": 1, END: 2}, merges=[])).save(str(path))
+    assert TextTokenizer.load(path).end == 2
+    Tokenizer(models.BPE(vocab={"a": 0}, merges=[])).save(str(path))
+    with pytest.raises(UserError, match="belongs to another model"):
+        TextTokenizer.load(path)

@@ -2,7 +2,8 @@
 
 Text is lower-cased and NFC-normalised and then split into bytes, so every unicode text has a code
 and comes back as its lower-case form. Id 0 is `<|endoftext|>`, which starts and ends a text; the
-model adds it itself, and the same letters typed by a user are ordinary text.
+model adds it itself, and the same letters typed by a user are ordinary text. Tokenizers of other models are
+loaded as they are, with the end mark where they have it (Phi-1.5's: 50256).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _SMALLEST = 257  # 256 bytes and the end mark
 
 
 class TextTokenizer:
-    """Text <-> ids below `size`; `end` is the id of `<|endoftext|>`."""
+    """Text <-> ids below `size`; `end` is the id of `<|endoftext|>`, 0 in tokenizers trained here."""
 
     end: int = 0
 
@@ -68,9 +69,12 @@ class TextTokenizer:
             tokenizer = Tokenizer.from_str(content)
         except Exception as error:  # the library raises plain Exception
             raise UserError(f"{path} is not a tokenizer.json ({error}); fetch the model again") from error
-        if tokenizer.token_to_id(END) != cls.end:
-            raise UserError(f"{path} has no {END} at id {cls.end}; it belongs to another model")
-        return cls(tokenizer)
+        end = tokenizer.token_to_id(END)
+        if end is None:
+            raise UserError(f"{path} has no {END}; it belongs to another model")
+        loaded = cls(tokenizer)
+        loaded.end = end
+        return loaded
 
     def save(self, path: Path | str) -> None:
         """Writes tokenizer.json: the whole file or nothing."""

@@ -17,6 +17,7 @@ from unif2ace_core.experts.face import FaceEncoder
 from unif2ace_core.experts.locate import Locator
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.tokens.codec import Codec, CodecConfig
+from unif2ace_core.tokens.magvit import KIND, MagvitConfig, MagvitV2
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.weights.configs import from_dict, read_json
 from unif2ace_core.weights.parts import load_part
@@ -48,7 +49,7 @@ class LoadedModel:
     device: torch.device
     version: str  # of the package that wrote the weights
     transformer: UniF2ace
-    codec: Codec
+    codec: Codec | MagvitV2
     clip: ClipEncoder | None = None
     face: FaceEncoder | None = None
     locator: Locator | None = None
@@ -130,6 +131,17 @@ def load_transformer(directory: Path, values: dict[str, Any], config: ModelConfi
     return model.to(device)
 
 
+def load_codec(directory: Path) -> Codec | MagvitV2:
+    """The image tokenizer of a model: the embedded kind, or MAGVIT-v2 where codec.json says so.
+
+    Raises:
+        UserError: a file is missing, unreadable, or does not fit its config.
+    """
+    if read_json(directory / "codec.json").get("kind") == KIND:
+        return load_part(directory, "codec", MagvitV2, MagvitConfig)
+    return load_part(directory, "codec", Codec, CodecConfig)
+
+
 def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] | None = None) -> LoadedModel:
     """Load a model.
 
@@ -164,7 +176,7 @@ def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] |
         device=target,
         version=str(values.get("version", __version__)),
         transformer=load_transformer(directory, values, config, target),
-        codec=load_part(directory, "codec", Codec, CodecConfig).to(target),
+        codec=load_codec(directory).to(target),
         clip=load_part(directory, "clip", ClipEncoder, ClipConfig).to(target) if "clip" in there else None,
         face=FaceEncoder.load(directory).to(target) if "face" in there else None,
         locator=Locator.load(directory) if "locator" in there else None,
