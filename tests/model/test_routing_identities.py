@@ -111,7 +111,7 @@ def test_balance_is_per_group_and_ignores_pads(tiny_config: ModelConfig) -> None
     _, losses = moe(h, group)
     for name, rows in (("t2i", slice(0, 3)), ("mmu", slice(3, 7))):
         _, chosen, p = top_k_gates(F.linear(h[0, rows], moe.groups[name].router), tiny_config.top_k)
-        assert float(losses[name]) == pytest.approx(float(balance_loss(p, chosen)), abs=1e-12)
+        assert losses[name].item() == pytest.approx(balance_loss(p, chosen).item(), abs=1e-12)
     _, only = moe(h, group.clamp_max(1))
     assert list(only) == ["t2i"]  # an absent group contributes nothing
 

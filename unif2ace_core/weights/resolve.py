@@ -32,7 +32,7 @@ class GenerationDefaults:
     """How a model samples where the user says nothing."""
 
     steps: int = 16
-    guidance: float = 3.0
+    guidance: float = 5.0
     temperature: float = 0.6
     sampler: str = "halton"
 
