@@ -70,14 +70,16 @@ def _unsaid(labels: Mapping[str, str]) -> set[tuple[str, str]]:
     return hidden
 
 
+def _sayable(labels: Mapping[str, str]) -> dict[str, Phrase]:
+    """The phrases that are true and do not mislead, by attribute, in the labels' order."""
+    hidden = _unsaid(labels)
+    found = {key: PHRASES.get(key[0], _NOTHING).get(key[1]) for key in labels.items() if key not in hidden}
+    return {name: phrase for (name, _), phrase in found.items() if phrase is not None}
+
+
 def _choose(labels: Mapping[str, str], rng: random.Random, count: int) -> list[str]:
     """Names of `count` attributes worth saying, drawn without replacement by weight."""
-    hidden = _unsaid(labels)
-    drawn: list[tuple[float, str]] = []
-    for name, value in labels.items():
-        phrase = PHRASES.get(name, _NOTHING).get(value)
-        if phrase is not None and (name, value) not in hidden:
-            drawn.append((rng.random() ** (1.0 / phrase.weight**_EAGERNESS), name))
+    drawn = [(rng.random() ** (1.0 / phrase.weight**_EAGERNESS), name) for name, phrase in _sayable(labels).items()]
     drawn.sort(reverse=True)
     names: list[str] = []
     absences = 2 if count > 7 else 1
@@ -102,9 +104,7 @@ _RARE_AGES = {"child": 4.0, "senior": 4.0}  # ages are not phrases; every captio
 
 def remarkable(labels: Mapping[str, str]) -> float:
     """Weight of the most remarkable thing a caption may say: about 1.5 for a plain face, 5 for one with a hat."""
-    hidden = _unsaid(labels)
-    phrases = {key: PHRASES.get(key[0], _NOTHING).get(key[1]) for key in labels.items() if key not in hidden}
-    weights = [phrase.weight for phrase in phrases.values() if phrase is not None]
+    weights = [phrase.weight for phrase in _sayable(labels).values()]
     return max(_RARE_AGES.get(labels.get("Age_Group", ""), 1.0), *weights, 1.0)
 
 

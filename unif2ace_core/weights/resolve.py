@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from unif2ace_core.tokens.magvit import KIND, MagvitConfig, MagvitV2
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.weights.configs import from_dict, read_json
 from unif2ace_core.weights.parts import load_part
-from unif2ace_core.weights.store import load_module, load_tensors
+from unif2ace_core.weights.store import FORMAT, load_module, load_tensors
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "mini"
 PARTS = ("transformer", "codec", "clip", "face", "locator")
@@ -35,6 +36,18 @@ class GenerationDefaults:
     guidance: float = 5.0
     temperature: float = 0.6
     sampler: str = "halton"
+
+
+def config_json(name: str, model: ModelConfig, generation: GenerationDefaults) -> str:
+    """The config.json of a model folder."""
+    values = {
+        "format": FORMAT,
+        "name": name,
+        "version": __version__,
+        "model": asdict(model),
+        "generation": asdict(generation),
+    }
+    return json.dumps(values, indent=1) + "\n"
 
 
 @dataclass

@@ -33,17 +33,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unif2ace_core import __version__
 from unif2ace_core.config import PRESETS, SPECIALS, ModelConfig
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.sequence_moe import ZERO_BIAS
-from unif2ace_core.model.transformer import UniF2ace
+from unif2ace_core.model.transformer import UniF2ace, count_parameters
 from unif2ace_core.tokens.magvit import MagvitConfig, MagvitV2
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.weights.configs import read_json
 from unif2ace_core.weights.quantized import check_output, folder_bytes, new_folder
-from unif2ace_core.weights.resolve import GenerationDefaults, fetch_from_hub
-from unif2ace_core.weights.store import FORMAT, write_text_atomic
+from unif2ace_core.weights.resolve import GenerationDefaults, config_json, fetch_from_hub
+from unif2ace_core.weights.store import write_text_atomic
 from unif2ace_core.weights.streams import DTYPES, Checkpoint, Shape, open_checkpoint, write_stream
 
 PREFIX = "showo."
@@ -423,11 +422,14 @@ def convert_showo(
             made = convert_codec(image_codec, codec_config, folder, DTYPES[dtype])
         if tokenizer is not None:
             shutil.copyfile(tokenizer, folder / "tokenizer.json")
-        write_text_atomic(folder / "config.json", config_json(config))
+        sampling = SAMPLING[512 if config.grid[0] > 16 else 256]
+        write_text_atomic(folder / "config.json", config_json("showo", config, sampling))
+    with torch.device("meta"):
+        parameters = count_parameters(UniF2ace(config))["total"]
     return ConvertReport(
         variant=variant_name(backbone, config),
         dtype=dtype,
-        parameters=count_parameters(config),
+        parameters=parameters,
         bytes=folder_bytes(output),
         config=config,
         model=keys,
@@ -461,29 +463,10 @@ def check_tokenizer(path: Path | None, config: ModelConfig) -> None:
         raise UserError(f"{path} has {size} entries, the model {config.text_vocabulary}; give Phi-1.5's tokenizer.json")
 
 
-def config_json(config: ModelConfig) -> str:
-    """The config.json of the new folder."""
-    generation = SAMPLING[512 if config.grid[0] > 16 else 256]
-    values = {
-        "format": FORMAT,
-        "name": "showo",
-        "version": __version__,
-        "model": asdict(config),
-        "generation": asdict(generation),
-    }
-    return json.dumps(values, indent=1) + "\n"
-
-
 def variant_name(checkpoint: Checkpoint, config: ModelConfig) -> str:
     """Which of the published variants a checkpoint is."""
     side = 16 * config.grid[0]
     return f"{side}x{side} {'with' if has_projector(checkpoint) else 'without'} CLIP ViT"
-
-
-def count_parameters(config: ModelConfig) -> int:
-    """Parameters of the transformer."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in UniF2ace(config).parameters())
 
 
 def notes(backbone: Checkpoint, codec: str | None, tokenizer: Path | None) -> list[str]:

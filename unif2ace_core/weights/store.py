@@ -50,6 +50,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         save_file(contiguous, temporary, metadata={"format": FORMAT, **(metadata or {})})
 
 
+def refuse_lfs_pointer(path: Path) -> None:
+    """Raise `UserError` where git-LFS left its pointer instead of the file."""
+    with path.open("rb") as file:
+        start = file.read(len(_LFS_HEADER))
+    if start == _LFS_HEADER:
+        raise UserError(f"{path} is a git-LFS pointer, not weights; run 'git lfs pull' in its repository")
+
+
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file (memory-mapped).
 
@@ -58,9 +66,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist; check the model directory or download it again")
-    if path.read_bytes()[: len(_LFS_HEADER)] == _LFS_HEADER if path.stat().st_size < 1024 else False:
-        raise UserError(f"{path} is a git-LFS pointer, not weights; run 'git lfs pull' in its repository")
     try:
+        refuse_lfs_pointer(path)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

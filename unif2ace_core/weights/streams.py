@@ -20,7 +20,7 @@ from torch import Tensor
 
 from unif2ace_core.errors import UserError
 from unif2ace_core.weights.configs import read_json
-from unif2ace_core.weights.store import FORMAT, replacing
+from unif2ace_core.weights.store import FORMAT, refuse_lfs_pointer, replacing
 
 Shape = tuple[int, ...]
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32, "bf16": torch.bfloat16}
@@ -33,7 +33,6 @@ FILE_NAMES = tuple(
     for suffix in (".safetensors", f".safetensors{INDEX}", ".bin", f".bin{INDEX}")
     for stem in ("pytorch_model", "model", "diffusion_pytorch_model")
 )
-_LFS_HEADER = b"version https://git-lfs"
 
 
 class Checkpoint:
@@ -120,10 +119,7 @@ def check_file(file: Path) -> None:
     Raises:
         UserError: a git-LFS pointer, an unknown kind, or torch's old format.
     """
-    with file.open("rb") as opened:
-        start = opened.read(len(_LFS_HEADER))
-    if start == _LFS_HEADER:
-        raise UserError(f"{file} is a git-LFS pointer, not weights; run 'git lfs pull' in its repository")
+    refuse_lfs_pointer(file)
     if file.suffix == ".safetensors":
         return
     if file.suffix not in TORCH_SUFFIXES:

@@ -10,17 +10,15 @@ group. The export is a complete model directory for `--model`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from unif2ace_core import __version__
 from unif2ace_core.config import PRESETS, ModelConfig
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.questions import describe_question, description, label_rates, questions
@@ -43,7 +41,7 @@ from unif2ace_core.train.options import TrainConfig, as_path, check_choice, chec
 from unif2ace_core.train.processes import device_of, moved
 from unif2ace_core.train.records import split_records
 from unif2ace_core.weights.configs import from_dict, read_config, read_json
-from unif2ace_core.weights.resolve import GenerationDefaults
+from unif2ace_core.weights.resolve import GenerationDefaults, config_json
 from unif2ace_core.weights.store import load_module, load_tensors, replacing, save_tensors, write_text_atomic
 
 PART_FILES = ("codec", "clip", "face", "locator")
@@ -236,20 +234,10 @@ class ModelTask:
     def config_json(self) -> str:
         """The exported config: sizes and generation defaults."""
         model: ModelConfig = replace(self.model.config, code_bits=0)
-        generation = {
-            "steps": self.config.sampling_steps,
-            "guidance": self.config.guidance,
-            "temperature": self.config.temperature,
-            "sampler": self.config.sampler,
-        }
-        values = {
-            "format": "unif2ace-1",
-            "name": self.config.preset,
-            "version": __version__,
-            "model": asdict(model),
-            "generation": generation,
-        }
-        return json.dumps(values, indent=1) + "\n"
+        generation = GenerationDefaults(
+            self.config.sampling_steps, self.config.guidance, self.config.temperature, self.config.sampler
+        )
+        return config_json(self.config.preset, model, generation)
 
 
 def build(config: ModelTrainConfig, data: Path, output: Path) -> ModelTask:
