@@ -27,6 +27,7 @@ _unif2ace() {
         generate:--seed) :; return ;;
         generate:--steps) :; return ;;
         generate:--guidance) :; return ;;
+        generate:--guidance-schedule) :; return ;;
         generate:--temperature) :; return ;;
         generate:--sampler) COMPREPLY=($(compgen -W "maskgit ancestral euler first_hitting remdm halton moment" -- "$current")); return ;;
         generate:--output|generate:-o) _unif2ace_files -f; return ;;
@@ -62,15 +63,17 @@ _unif2ace() {
         model:--dtype) COMPREPLY=($(compgen -W "fp16 fp32 bf16" -- "$current")); return ;;
         model:--pixels) :; return ;;
         model:--seed) :; return ;;
+        model:--output|model:-o) _unif2ace_files -f; return ;;
+        model:--weights) _unif2ace_files -f; return ;;
     esac
     case "$command" in
-        generate) flags="-n --count --prompts --seed --steps --guidance --temperature --sampler --output -o --force -f --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=no ;;
+        generate) flags="-n --count --prompts --seed --steps --guidance --guidance-schedule --temperature --sampler --output -o --force -f --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=no ;;
         ask) flags="--requests --face --align --no-align --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=yes ;;
         describe) flags="--face --align --no-align --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=yes ;;
         train) flags="--data --output -o --resume --dry-run --json --quiet -q --debug --help -h"; words="codec clip face locate model"; files=no ;;
         eval) flags="--data --split --limit --seed --output -o --paper --json --quiet -q --debug --model --device --help -h"; words="answers generation likelihood codec"; files=no ;;
         quantize) flags="--bits --output -o --data --limit --force -f --json --quiet -q --debug --device --help -h"; words="mini"; files=yes ;;
-        model) flags="--output -o --codec --tokenizer --dtype --pixels --seed --force -f --json --quiet -q --debug --help -h"; words="convert"; files=yes ;;
+        model) flags="--output -o --codec --tokenizer --dtype --pixels --seed --force -f --json --quiet -q --debug --output -o --weights --force -f --json --quiet -q --debug --help -h"; words="convert expert"; files=yes ;;
         completion) flags="--debug --help -h"; words="bash zsh fish"; files=no ;;
     esac
     if [[ $current == -* ]]; then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LAUNCH = "unif2ace_core/assets/launch"  # what a checkout holds beside the working folder
 QUICK = " steps=2 batch_size=2 threads=1 eval_every=0"
 
 
@@ -31,7 +33,9 @@ def shell(embedded: Path, made_up_faces: Path, tmp_path_factory: pytest.TempPath
     command.chmod(0o755)
     path = os.pathsep.join([str(command.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     cache = str(folder / "cache")
-    return folder, {**os.environ, "PATH": path, "XDG_CACHE_HOME": cache}
+    shutil.copytree(ROOT / LAUNCH, folder / LAUNCH)
+    one_thread = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return folder, {**os.environ, "PATH": path, "XDG_CACHE_HOME": cache, **one_thread}
 
 
 @pytest.mark.slow
@@ -41,7 +45,8 @@ def test_the_commands_of_the_readme_run(shell: tuple[Path, dict[str, str]]) -> N
         if block.startswith("pip install '.[test]'"):
             continue  # what runs this test
         script = re.sub(r"^pip install \. && ", "", block)
-        script = re.sub(r"^(unif2ace train .*)$", rf"\1{QUICK}", script, flags=re.MULTILINE)
+        script = re.sub(r"^((?:unif2ace|accelerate launch).* train .*)$", rf"\1{QUICK}", script, flags=re.MULTILINE)
+        script = script.replace("--num_processes 8", "--num_processes 2")
         done = subprocess.run(
             ["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
         )

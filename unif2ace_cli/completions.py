@@ -24,13 +24,13 @@ VALUES = {
     "--split": tuple(split.value for split in options.Split),
     "--dtype": tuple(dtype.value for dtype in options.Dtype),
 }
-FILES = {"--output", "--prompts", "--requests", "--model", "--codec", "--tokenizer"}
+FILES = {"--output", "--prompts", "--requests", "--model", "--codec", "--tokenizer", "--weights"}
 FOLDERS = {"--data"}
 ARGUMENTS = {
     "train": tuple(recipe.value for recipe in options.Recipe),
     "eval": options.SUITES,
     "quantize": ("mini",),
-    "model": ("convert",),
+    "model": ("convert", "expert"),
     "completion": ("bash", "zsh", "fish"),
 }
 TAKES_FILES = ("ask", "describe", "quantize", "model")

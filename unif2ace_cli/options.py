@@ -54,6 +54,13 @@ class Dtype(str, Enum):
     bf16 = "bf16"
 
 
+class Expert(str, Enum):
+    """Whose models `model expert` takes."""
+
+    open_clip = "open_clip"
+    insightface = "insightface"
+
+
 class Split(str, Enum):
     """Part of the data."""
 

@@ -42,6 +42,7 @@ class ModelConfig:
     experts: int = 4  # n, routed experts per group
     top_k: int = 2  # routed experts per token
     expert_hidden: int = 192  # hidden units of a routed expert
+    shared_per_group: bool = False  # a shared expert for each task group; False ties them (same start, half the cost)
     # sequence-level MoE
     sequence_t2i: tuple[str, ...] = ("copy", "zero", "noise", "copy")  # experts of the generation group
     sequence_mmu: tuple[str, ...] = ("clip", "face", "copy", "copy")  # experts of the understanding group
@@ -57,7 +58,7 @@ class ModelConfig:
         """Raise `ValueError` for sizes that no model can have."""
         may_be_zero = ("rotary", "code_bits")
         for name, value in vars(self).items():
-            if isinstance(value, int) and value < (name not in may_be_zero):
+            if type(value) is int and value < (name not in may_be_zero):
                 raise ValueError(f"{name} is {value}")
         if self.width % self.heads or self.rotary > self.width // self.heads or self.rotary % 2:
             raise ValueError(f"width {self.width}, heads {self.heads} and rotary {self.rotary} do not go together")

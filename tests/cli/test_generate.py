@@ -4,6 +4,8 @@ import json
 import os
 import re
 import stat
+import sys
+from dataclasses import make_dataclass
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,16 @@ from PIL import Image
 
 from unif2ace_cli.options import SAMPLERS
 from unif2ace_cli.outputs import slug
+
+
+@pytest.fixture
+def core(core, monkeypatch):
+    """The stand-ins; their options know the guidance schedule too."""
+    tasks = sys.modules["unif2ace_core.tasks.generate"]
+    schedule = [("guidance_schedule", str, "constant")]
+    options = make_dataclass("GenerateOptions", schedule, bases=(tasks.GenerateOptions,), frozen=True)
+    monkeypatch.setattr(tasks, "GenerateOptions", options)
+    return core
 
 
 def test_default_name_is_prompt_and_seed_in_the_current_folder(cli, tmp_path):
@@ -32,13 +44,33 @@ def test_json_is_one_object_a_line_with_the_promised_keys(cli):
     result = cli("generate", "smile", "-n", 2, "--seed", 3, "--json", "--sampler", "halton")
     records = [json.loads(line) for line in result.lines]
     assert [list(record) for record in records] == [
-        ["prompt", "path", "seed", "steps", "guidance", "sampler", "model", "seconds"]
+        ["prompt", "path", "seed", "steps", "guidance", "guidance_schedule", "sampler", "model", "seconds"]
     ] * 2
     assert [record["seed"] for record in records] == [3, 4]
     assert records[0] | {"seconds": 0} == {
         "prompt": "smile", "path": "smile_s3.png", "seed": 3, "steps": 16, "guidance": 2.0,
-        "sampler": "halton", "model": "mini", "seconds": 0,
+        "guidance_schedule": "constant", "sampler": "halton", "model": "mini", "seconds": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("schedule", ["linear", "window:0.2-0.8"])
+def test_guidance_schedule_is_in_the_image_and_in_the_json(cli, tmp_path, schedule):
+    result = cli("generate", "smile", "--guidance-schedule", schedule, "--json", "-o", "a.png")
+    assert json.loads(result.out)["guidance_schedule"] == schedule
+    assert Image.open(tmp_path / "a.png").text["guidance_schedule"] == schedule
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"), [("best", "use constant, linear, cosine or window"), ("window:0.8-0.2", "no such window")]
+)
+def test_unknown_guidance_schedule_is_found_before_the_model_is_loaded(cli, core, schedule, words):
+    result = cli("generate", "smile", "--guidance-schedule", schedule)
+    assert (result.code, core.loads) == (2, []) and words in result.error
+
+
+def test_help_names_every_guidance_schedule(cli):
+    said = cli("generate", "--help").out
+    assert all(name in said for name in ("--guidance-schedule", "constant", "linear", "cosine", "window:0.2-0.8"))
 
 
 def test_nothing_is_ever_overwritten_without_force(cli, tmp_path):

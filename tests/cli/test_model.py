@@ -1,13 +1,14 @@
-"""`unif2ace model convert` with the real core on made-up checkpoints: files, report, and what is refused."""
+"""`unif2ace model` with the real core on made-up checkpoints and experts: files, report, and what is refused."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import expert_toys
 import pytest
 import showo_toys as toys
 
@@ -122,3 +123,73 @@ def test_help_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.strip() == "set()" and "--codec" in done.stdout
+
+
+# --- Experts -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tower(tmp_path: Path) -> Iterator[str]:
+    """An architecture of open_clip, and a checkpoint of it in the current folder."""
+    name = expert_toys.architecture(tmp_path / "architectures")
+    expert_toys.save_clip(tmp_path / "tiny.safetensors", name)
+    yield name
+    expert_toys.forget()
+
+
+def test_a_clip_tower_becomes_a_folder(command_line: Callable[..., Any], tower: str) -> None:
+    result = command_line("model", "expert", "open_clip", tower, "--weights", "tiny.safetensors", "-o", "clip")
+    size = Path("clip/clip.safetensors").stat().st_size / 1e6
+    expected = [f"tiny-vit (tiny.safetensors): 16 patches of 12 from 32 pixels, {size:.2f} MB", "clip"]
+    assert (result.code, result.lines, result.err) == (0, expected, "")
+    assert {file.name for file in Path("clip").iterdir()} == {"clip.json", "clip.safetensors"}
+    again = ("model", "expert", "open_clip", tower, "--weights", "tiny.safetensors", "-o", "clip")
+    refused = command_line(*again)
+    assert refused.code == 1 and "clip/clip.json exists; add --force" in refused.error
+    forced = command_line(*again, "--force", "--json")
+    found = json.loads(forced.out)
+    assert (found["kind"], found["width"], found["tokens"], found["output"]) == ("open_clip", 12, 16, "clip")
+    assert found["bytes"] == Path("clip/clip.safetensors").stat().st_size
+
+
+def test_a_face_model_stays_where_it_is_under_its_licence(command_line: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("insightface")
+    expert_toys.save_recognition(tmp_path / "tiny.onnx")
+    result = command_line("model", "expert", "insightface", "tiny.onnx", "-o", "face")
+    assert result.code == 0 and result.lines == ["tiny.onnx: descriptors of 10 from 112 pixels", "face"]
+    assert "non-commercial research only" in result.err and len(result.err.splitlines()) == 1
+    assert [file.name for file in Path("face").iterdir()] == ["face.json"]
+    quiet = command_line("model", "expert", "insightface", "tiny.onnx", "-o", "face", "-f", "--json", "--quiet")
+    found = json.loads(quiet.out)
+    assert quiet.err == "" and (found["dimension"], found["path"]) == (10, str(tmp_path / "tiny.onnx"))
+    assert "non-commercial" in found["licence"]
+
+
+def test_both_experts_may_share_a_folder(command_line: Callable[..., Any], tower: str, tmp_path: Path) -> None:
+    pytest.importorskip("insightface")
+    expert_toys.save_recognition(tmp_path / "tiny.onnx")
+    clip = ("open_clip", tower, "--weights", "tiny.safetensors")
+    for arguments in (clip, ("insightface", "tiny.onnx")):
+        assert command_line("model", "expert", *arguments, "-o", "experts").code == 0
+    assert {file.name for file in Path("experts").iterdir()} == {"clip.json", "clip.safetensors", "face.json"}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        ((), 2, "KIND"),
+        (("siglip", "x", "-o", "y"), 2, "'open_clip', 'insightface'"),
+        (("open_clip", "ViT-S-32", "-o", "y"), 2, "open_clip needs -o DIR and --weights FILE|TAG"),
+        (("open_clip", "ViT-S-32", "--weights", "w.pt"), 2, "open_clip needs -o DIR and --weights FILE|TAG"),
+        (("insightface", "a.onnx", "-o", "y", "--weights", "w"), 2, "insightface needs -o DIR, and no --weights"),
+        (("open_clip", "ViT-S32", "--weights", "w.pt", "-o", "y"), 1, "near are ViT-S-32,"),
+        (("open_clip", "ViT-S-32", "--weights", "w.pt", "-o", "y"), 1, "neither a file nor a tag"),
+        (("insightface", "a.onnx", "-o", "y"), 1, "a.onnx does not exist; give an .onnx file"),
+    ],
+)
+def test_wrong_experts_are_one_line(
+    command_line: Callable[..., Any], args: tuple[str, ...], code: int, words: str
+) -> None:
+    result = command_line("model", "expert", *args)
+    assert result.code == code and words in result.error and result.out == ""
+    assert not Path("y").exists()

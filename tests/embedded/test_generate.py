@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 from unif2ace_core.diffusion.samplers import SAMPLERS
 from unif2ace_core.errors import UserError
 from unif2ace_core.tasks.generate import GenerateOptions, GenerateRequest, generate
-from unif2ace_core.weights.resolve import LoadedModel
+from unif2ace_core.weights.resolve import LoadedModel, load_model
 
 REQUESTS = [
     GenerateRequest("a man", 1),
@@ -125,12 +126,60 @@ def test_options_out_of_range_are_named(loaded: LoadedModel, options: dict[str, 
         list(generate(loaded, REQUESTS[:1], GenerateOptions(**options)))
 
 
+def test_each_guidance_schedule_gives_its_own_picture(loaded: LoadedModel) -> None:
+    names = ("constant", "linear", "cosine", "window:0.25-0.75")
+    made = [pixels(loaded, REQUESTS[:1], replace(FEW, guidance=5.0, guidance_schedule=name))[0] for name in names]
+    assert len({picture.tobytes() for picture in made}) == len(names)
+
+
+def test_a_schedule_gives_the_same_pixels_whatever_the_batch_size(loaded: LoadedModel) -> None:
+    options = GenerateOptions(steps=4, guidance_schedule="window:0.25-0.75")
+    one, many = pixels(loaded, REQUESTS[:3], options), pixels(loaded, REQUESTS[:3], options, batch_size=3)
+    assert all(np.array_equal(a, b) for a, b in zip(one, many, strict=True))
+
+
+def test_a_window_over_all_steps_is_constant_guidance(loaded: LoadedModel) -> None:
+    constant, window = (
+        pixels(loaded, REQUESTS[:1], GenerateOptions(steps=4, guidance_schedule=name))[0]
+        for name in ("constant", "window:0-1")
+    )
+    assert np.array_equal(constant, window)
+
+
+def with_schedule(config: bytes, schedule: str | None) -> bytes:
+    """A model's config.json with another default guidance schedule, or as written before there were any."""
+    values = json.loads(config)
+    values["generation"].pop("guidance_schedule", None)
+    values["generation"] |= {} if schedule is None else {"guidance_schedule": schedule}
+    return json.dumps(values).encode()
+
+
+@pytest.mark.parametrize(("schedule", "used"), [(None, "constant"), ("linear", "linear")])
+def test_a_model_may_have_a_guidance_schedule_and_older_ones_are_constant(
+    embedded: Path, model_folder: Callable[..., Path], schedule: str | None, used: str
+) -> None:
+    config = with_schedule((embedded / "config.json").read_bytes(), schedule)
+    model = load_model(str(model_folder({"config.json": config})), device="cpu", parts=())
+    (made,) = generate(model, REQUESTS[:1], GenerateOptions(steps=2))
+    assert made.options.guidance_schedule == used
+
+
+def test_an_unknown_guidance_schedule_of_a_model_is_one_line(
+    run: Any, embedded: Path, model_folder: Callable[..., Path]
+) -> None:
+    folder = model_folder({"config.json": with_schedule((embedded / "config.json").read_bytes(), "best")})
+    result = run("generate", "a man", "--model", folder)
+    assert result.code == 1 and "no guidance schedule 'best'" in result.error
+
+
 def test_what_the_file_says_makes_the_same_picture_again(run: Any, tmp_path: Path) -> None:
     settings = ("--steps", 5, "--guidance", 3.5, "--temperature", 0.7, "--sampler", "halton")
+    settings += ("--guidance-schedule", "window:0.25-1")
     assert run("generate", "a woman, straw hat 🙂", "--seed", 11, *settings, "-o", "first.png").code == 0
     with Image.open(tmp_path / "first.png") as image:
         said = dict(image.text)  # type: ignore[attr-defined]
-    options = [f"--{name}={said[name]}" for name in ("seed", "steps", "guidance", "temperature", "sampler", "model")]
+    names = ("seed", "steps", "guidance", "guidance_schedule", "temperature", "sampler", "model")
+    options = [f"--{name.replace('_', '-')}={said[name]}" for name in names]
     assert run("generate", said["prompt"], *options, "-o", "again.png").code == 0
     assert np.array_equal(read_pixels(tmp_path / "first.png"), read_pixels(tmp_path / "again.png"))
 
@@ -138,10 +187,11 @@ def test_what_the_file_says_makes_the_same_picture_again(run: Any, tmp_path: Pat
 def test_json_says_what_the_file_says(run: Any, tmp_path: Path) -> None:
     result = run("generate", "a man", "--seed", 3, "--steps", 2, "--json")
     record = json.loads(result.out)
-    assert list(record) == ["prompt", "path", "seed", "steps", "guidance", "sampler", "model", "seconds"]
+    names = ["prompt", "path", "seed", "steps", "guidance", "guidance_schedule", "sampler", "model", "seconds"]
+    assert list(record) == names
     with Image.open(tmp_path / record["path"]) as image:
         said = dict(image.text)  # type: ignore[attr-defined]
-    keys = ("prompt", "seed", "steps", "guidance", "sampler", "model")
+    keys = ("prompt", "seed", "steps", "guidance", "guidance_schedule", "sampler", "model")
     assert {key: said[key] for key in keys} == {key: str(record[key]) for key in keys}
     assert said["version"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from unif2ace_core.data.attributes import BINARY
 from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate.run import SUITES, answers_agreement, run_suites
 from unif2ace_core.experts.align import whole_image
-from unif2ace_core.experts.clip import ClipConfig, ClipEncoder
+from unif2ace_core.experts.clip import ClipConfig, ClipEncoder, ClipExpert, ClipFeatures
 from unif2ace_core.experts.locate import Face
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.tokens.codec import Codec, CodecConfig
@@ -102,6 +103,24 @@ def test_an_unknown_suite_is_refused_before_anything_is_loaded(data: Path) -> No
 def test_an_injected_extractor_is_used_and_named(model: LoadedModel, data: Path) -> None:
     found = run_suites(["codec"], model, data, limit=6, extractor=lambda images: images.mean((2, 3)))
     assert found["extractor"] == "injected" and "reconstruction" in found["suites"]["codec"]
+
+
+class Published(ClipExpert):
+    """A tower that knows no attributes, as those of open_clip."""
+
+    def features(self, images: torch.Tensor) -> ClipFeatures:
+        return ClipFeatures(images.flatten(2)[..., :5].mT.repeat(1, 1, 6)[..., :16], images.mean((2, 3)), None, None)
+
+
+def test_a_tower_without_attributes_is_measured_without_them(
+    model: LoadedModel, data: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("unif2ace_core"), "propagate", True)  # the command line turns it off
+    caplog.set_level(logging.INFO, "unif2ace_core")
+    found = run_suites(list(SUITES), replace(model, clip=Published()), data, limit=4)
+    assert found["suites"]["generation"]["fid"] >= 0 and "prompt_agreement" not in found["suites"]["generation"]
+    assert found["extractor"] == "the model's CLIP tower: mean patch and embedding"
+    assert "reads no attributes" in caplog.text
 
 
 class OneFace:

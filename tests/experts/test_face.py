@@ -1,4 +1,4 @@
-"""The embedded face encoder and the insightface adapter."""
+"""The embedded face encoder, and which kind of expert a folder holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.face import FaceConfig, FaceEncoder, InsightFaceEncoder, cut_region
+from unif2ace_core.experts.face import FaceConfig, FaceEncoder, cut_region, face_width, load_face_expert
 
 SMALL = FaceConfig(pixels=32, widths=(8, 16, 16), depths=(1, 1, 1), neck=4, dimension=12)
 
@@ -60,50 +60,20 @@ def test_missing_or_foreign_files_are_named(encoder: FaceEncoder, tmp_path: Path
         FaceEncoder.load(tmp_path)
 
 
-def test_insightface_adapter_names_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist"):
-        InsightFaceEncoder(tmp_path / "glintr100.onnx")
+def test_the_width_is_known_without_the_weights(encoder: FaceEncoder, tmp_path: Path) -> None:
+    encoder.save(tmp_path)
+    (tmp_path / "face.safetensors").unlink()
+    assert face_width(tmp_path) == 12
 
 
-def _recognition_model(path: Path) -> None:
-    """A recognition model in name only: mean over pixels of 16 channels, as ONNX."""
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper, numpy_helper
-
-    weight = torch.randn(16, 3, 1, 1, generator=torch.Generator().manual_seed(0)).numpy()
-    nodes = [
-        helper.make_node("Conv", ["input", "w"], ["c"]),
-        helper.make_node("GlobalAveragePool", ["c"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["output"]),
-    ]
-    graph = helper.make_graph(
-        nodes, "recognition",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, 3, 112, 112])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 16])],
-        [numpy_helper.from_array(weight, "w")],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
-    model.ir_version = 8
-    onnx.save(model, path)
+def test_a_folder_without_kind_holds_the_embedded_encoder(encoder: FaceEncoder, tmp_path: Path) -> None:
+    encoder.save(tmp_path)
+    found = load_face_expert(tmp_path)
+    assert isinstance(found, FaceEncoder) and found.config == SMALL
 
 
-@pytest.mark.slow
-def test_insightface_adapter_reads_a_users_model(tmp_path: Path) -> None:
-    pytest.importorskip("insightface")
-    _recognition_model(tmp_path / "tiny.onnx")
-    encoder = InsightFaceEncoder(tmp_path / "tiny.onnx")
-    red, blue = torch.full((2, 3, 128, 128), -1.0).unbind(0)
-    red[0], blue[2] = 1, 1
-    out = encoder(torch.stack([red, blue]))
-    assert out.shape == (2, encoder.dimension) and torch.allclose(out.norm(dim=1), torch.ones(2), atol=1e-5)
-    weight = torch.randn(16, 3, 1, 1, generator=torch.Generator().manual_seed(0))[..., 0, 0]
-    expected = torch.nn.functional.normalize(weight @ torch.tensor([1.0, -1, -1]), dim=0)
-    assert torch.allclose(out[0], expected, atol=0.02)  # RGB reaches the model as RGB
-
-
-@pytest.mark.slow
-def test_insightface_adapter_refuses_what_is_no_model(tmp_path: Path) -> None:
-    pytest.importorskip("insightface")
-    (tmp_path / "bad.onnx").write_bytes(b"not a model")
-    with pytest.raises(UserError, match="cannot be read"):
-        InsightFaceEncoder(tmp_path / "bad.onnx")
+def test_an_unknown_kind_is_named(encoder: FaceEncoder, tmp_path: Path) -> None:
+    (tmp_path / "face.json").write_text('{"kind": "arcface"}')
+    for read in (face_width, load_face_expert):
+        with pytest.raises(UserError, match="kind 'arcface', known is insightface"):
+            read(tmp_path)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from unif2ace_core.config import ModelConfig
-from unif2ace_core.model.sequence_moe import Exploration, SequenceExperts, SpanFeatures
+from unif2ace_core.model.sequence_moe import Exploration, SequenceExperts, SpanFeatures, exploration_draws
 
 
 def experts_for(config: ModelConfig, names: tuple[str, ...], favoured: list[int]) -> SequenceExperts:
@@ -28,6 +28,11 @@ def span(config: ModelConfig, rows: int = 3) -> torch.Tensor:
 
 def resampled(config: ModelConfig, rows: int = 3) -> torch.Tensor:
     return torch.randn(rows, config.positions, config.resampler, generator=torch.Generator().manual_seed(4))
+
+
+def draws(config: ModelConfig, rows: int) -> torch.Tensor:
+    """Of one layer."""
+    return exploration_draws(config, rows, torch.Generator().manual_seed(0))[:, 0]
 
 
 def test_two_copies_are_the_identity_bit_for_bit(tiny_config: ModelConfig) -> None:
@@ -78,7 +83,7 @@ def test_absent_experts_are_masked_out_of_routing(tiny_config: ModelConfig) -> N
 def test_exploration_reaches_every_allowed_expert_but_not_zero(tiny_config: ModelConfig) -> None:
     experts = experts_for(tiny_config, tiny_config.sequence_t2i, [0, 3])
     z = span(tiny_config, 400)
-    exploration = Exploration(1.0, zero=False, generator=torch.Generator().manual_seed(0))
+    exploration = Exploration(1.0, zero=False, draws=draws(tiny_config, 400))
     _, gates = experts(z, SpanFeatures({"noise": resampled(tiny_config, 400)}), exploration)
     used = (gates > 0).float().mean(0)
     assert used[2] == 1.0 and used[1] == 0.0
@@ -91,7 +96,7 @@ def test_without_exploration_two_selected_copies_never_learn(tiny_config: ModelC
     features = SpanFeatures({"clip": resampled(config), "face": resampled(config)})
     for probability, moves in ((0.0, False), (1.0, True)):
         experts = experts_for(config, config.sequence_mmu, [2, 3])
-        exploration = Exploration(probability, generator=torch.Generator().manual_seed(0))
+        exploration = Exploration(probability, draws=draws(config, len(z)))
         y, _ = experts(z, features, exploration)
         y.square().sum().backward()
         gradients = [p.grad for p in experts.rho.values() if p.grad is not None]

@@ -4,72 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from train_toys import settings, tiny_task
 
 from unif2ace_core.config import ModelConfig
-from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
-from unif2ace_core.model.sequence_moe import Exploration
-from unif2ace_core.model.transformer import UniF2ace
-from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.checkpoint import latest_checkpoint
-from unif2ace_core.train.encode import EncodedSet
 from unif2ace_core.train.loop import Progress, Trainer, learning_rate_at, train
-from unif2ace_core.train.mixture import Mixture, MixtureConfig
-from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
 from unif2ace_core.train.options import TrainConfig, differences, with_overrides
+from unif2ace_core.train.processes import step_part
 from unif2ace_core.train.recipes.model import ModelTrainConfig
 from unif2ace_core.weights.store import load_tensors
-
-LABELS = {"Male": "no", "Smiling": "yes", "Eyeglasses": "no", "Blond_Hair": "yes", "Young": "yes", "Wearing_Hat": "no"}
-
-
-@dataclass
-class TinyTask:
-    """The joint objective on invented codes and features: everything random, nothing on disk."""
-
-    model: UniF2ace
-    mixture: Mixture
-    name: str = "model"
-
-    def modules(self) -> nn.Module:
-        return self.model
-
-    def batch(self, step: int, generator: torch.Generator) -> Any:
-        return self.mixture.draw(4, generator)
-
-    def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        return joint_loss(self.model, batch, ObjectiveConfig(), Exploration(0.5, generator=generator))
-
-    def evaluate(self) -> dict[str, float]:
-        return {"weight": float(self.model.head.weight.sum())}
-
-    def export(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-
-
-def tiny_task(config: ModelConfig) -> TinyTask:
-    records = [FaceRecord("celebahq", f"{i}.webp", "train", LABELS, None, None) for i in range(12)]
-    tokenizer = TextTokenizer.train(["a smiling woman with blond hair", "is she wearing a hat? no."], 300)
-    sizes = ModelConfig(**{**vars(config), "text_vocabulary": tokenizer.size, "text_length": 60})
-    g = torch.Generator().manual_seed(0)
-    data = EncodedSet(
-        torch.randint(config.codes, (12, 2, config.positions), generator=g).short().numpy(),
-        torch.randn(12, 2, 6, config.clip_width, generator=g).half().numpy(),
-        torch.randn(12, 2, config.face_width, generator=g).half().numpy(),
-    )
-    model = UniF2ace(sizes).initialise(torch.Generator().manual_seed(0))
-    return TinyTask(model, Mixture(records, data, tokenizer, sizes, MixtureConfig()))
-
-
-def settings(**values: Any) -> TrainConfig:
-    return TrainConfig(**{"steps": 6, "batch_size": 4, "warmup": 2, "precision": "fp32", "save_every": 3, **values})
 
 
 def test_six_steps_equal_three_and_resume_and_three(tiny_config: ModelConfig, tmp_path: Path) -> None:
@@ -94,7 +43,7 @@ def test_six_steps_equal_three_and_resume_and_three(tiny_config: ModelConfig, tm
 
 def test_every_batch_is_a_function_of_seed_and_step(tiny_config: ModelConfig) -> None:
     task = tiny_task(tiny_config)
-    first, again, other = (task.batch(0, torch.Generator().manual_seed(s)) for s in (7, 7, 8))
+    first, again, other = (task.batch(0, step_part(s, 0, 0, 1)) for s in (7, 7, 8))
     assert torch.equal(first.sequences.ids, again.sequences.ids)
     assert torch.equal(first.features.noise, again.features.noise)
     assert first.sequences.ids.shape != other.sequences.ids.shape or not torch.equal(
@@ -136,9 +85,9 @@ def test_resume_names_the_settings_that_changed(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("unif2ace_core"), "propagate", True)  # the command line turns it off
     train(tiny_task(tiny_config), settings(steps=1), tmp_path)
-    Trainer(tiny_task(tiny_config), settings(steps=1), tmp_path).resume()
+    Trainer(tiny_task(tiny_config), settings(steps=1), tmp_path, resume=True)
     assert not [record for record in caplog.records if record.name.startswith("unif2ace_core")]
-    Trainer(tiny_task(tiny_config), settings(steps=2, learning_rate=0.5), tmp_path).resume()
+    Trainer(tiny_task(tiny_config), settings(steps=2, learning_rate=0.5), tmp_path, resume=True)
     expected = "resuming with settings other than the checkpoint's: steps 1 -> 2, learning_rate 0.001 -> 0.5"
     assert expected in [record.getMessage() for record in caplog.records]
 
@@ -153,7 +102,7 @@ def test_resume_refuses_another_recipes_checkpoint(tiny_config: ModelConfig, tmp
     task = tiny_task(tiny_config)
     task.name = "codec"
     with pytest.raises(UserError, match="belongs to recipe"):
-        Trainer(task, settings(), tmp_path).resume()
+        Trainer(task, settings(), tmp_path, resume=True)
 
 
 def test_learning_rate_warms_up_and_decays() -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from unif2ace_core.config import ModelConfig
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.train.loop import train
 from unif2ace_core.train.options import TrainConfig
-from unif2ace_core.train.processes import main_process_first, moved
+from unif2ace_core.train.processes import Part, main_process_first, moved
 from unif2ace_core.train.recipes.locate import targets
 from unif2ace_core.train.scenes import Scenes
 from unif2ace_core.weights.store import load_tensors, save_tensors
@@ -66,6 +67,7 @@ class Line:
     """Fits a line; every second step leaves one of the two layers out, on each rank another one."""
 
     name = "line"
+    shardable = False
 
     def __init__(self) -> None:
         torch.manual_seed(int(os.environ.get("RANK", "0")))  # other weights on each rank, until they are wrapped
@@ -75,8 +77,8 @@ class Line:
     def modules(self) -> nn.Module:
         return self.model
 
-    def batch(self, step: int, generator: torch.Generator) -> dict[str, Any]:
-        inputs = torch.randn(4, 3, generator=generator)
+    def batch(self, step: int, part: Part) -> dict[str, Any]:
+        inputs = torch.randn(part.rows(8), 3, generator=part.own)
         self.draws.append(float(inputs[0, 0]))
         return {"inputs": inputs, "layer": (step + int(os.environ.get("RANK", "0"))) % 2}
 
@@ -87,7 +89,7 @@ class Line:
     def evaluate(self) -> dict[str, float]:
         return {}
 
-    def export(self, directory: Path) -> None:
+    def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
         directory.mkdir(parents=True)
 
 
@@ -98,7 +100,7 @@ def work(output: Path) -> None:
         file.flush()
         time.sleep(0.2)
         task = Line()
-    config = TrainConfig(steps=6, batch_size=4, warmup=1, precision="fp32", learning_rate=0.1, threads=1)
+    config = TrainConfig(steps=6, batch_size=8, warmup=1, precision="fp32", learning_rate=0.1, threads=1)
     trainer = train(task, config, output)
     draws = {"draws": torch.tensor(task.draws)}
     save_tensors(output / f"rank{trainer.accelerator.process_index}.safetensors", task.model.state_dict() | draws)

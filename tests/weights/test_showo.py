@@ -21,7 +21,7 @@ from unif2ace_core.config import PRESETS, Group
 from unif2ace_core.diffusion.samplers import sample
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.cache import KeyValueCache
-from unif2ace_core.model.sequence_moe import Exploration
+from unif2ace_core.model.sequence_moe import Exploration, exploration_draws
 from unif2ace_core.model.transformer import Features, UniF2ace
 from unif2ace_core.tasks.generate import PromptedSpan
 from unif2ace_core.tokens.sequence import collate, mmu_row, t2i_row
@@ -177,7 +177,7 @@ def test_experts_move_with_exploration_and_sequence_routers_not_without(model: U
             assert {name for name in before if ".rho." in name} <= still
 
 
-def train(model: UniF2ace, probability: float, steps: int = 8) -> None:
+def train(model: UniF2ace, probability: float, steps: int = 50) -> None:
     """Some steps on random targets; Zero is explored too, as after the warm-up of rho."""
     codes, masked = given_codes()
     rows = [t2i_row(prompt, row, toys.END, model.config) for prompt, row in zip(PROMPTS, masked.tolist())]
@@ -185,8 +185,9 @@ def train(model: UniF2ace, probability: float, steps: int = 8) -> None:
     batch, given = collate(rows, model.config), features(model, len(rows))
     targets = torch.randint(model.config.vocabulary, batch.ids.shape, generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    exploring = Exploration(probability, zero=True, generator=torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(2)
     for _ in range(steps):
+        exploring = Exploration(probability, True, exploration_draws(model.config, len(rows), generator))
         output = model(batch.ids, batch.positions, batch.mask, batch.group, batch.span, given, exploration=exploring)
         loss = torch.nn.functional.cross_entropy(model.head(output.hidden).flatten(0, 1), targets.flatten())
         (loss + 0.01 * sum(output.balance.values())).backward()

@@ -11,6 +11,7 @@ import typer
 
 from unif2ace_cli import __version__, inputs, models, options, outputs
 from unif2ace_cli.console import Reporter, UsageError
+from unif2ace_core.errors import UserError
 
 if TYPE_CHECKING:
     from unif2ace_core.tasks.generate import GeneratedImage, GenerateOptions
@@ -50,6 +51,16 @@ def run(
             min=0,
             rich_help_panel=SAMPLING,
             help="How strictly to follow the prompt.",
+        ),
+    ] = None,
+    guidance_schedule: Annotated[
+        str | None,
+        typer.Option(
+            "--guidance-schedule",
+            metavar="NAME",
+            rich_help_panel=SAMPLING,
+            help="Share of the guidance over the steps: constant, linear or cosine (growing from 0 to all of it), "
+            "window:0.2-0.8 (all of it from 20% to 80% of the steps, none outside).",
         ),
     ] = None,
     temperature: Annotated[
@@ -97,6 +108,7 @@ def run(
     reporter = Reporter(json=json, quiet=quiet)
     check_numbers(guidance, temperature)
     check_sampler(sampler)
+    check_schedule(guidance_schedule)
     texts, seeds = plan_requests(reporter, prompt, prompts, count, seed)
     if not texts:
         raise typer.Exit(reporter.exit_code)
@@ -106,7 +118,7 @@ def run(
         outputs.check_writable(path, make_folder=in_folder)
     loaded = models.load(reporter, model, device, parts=())
     models.note_long_texts(reporter, loaded, texts, "prompt")
-    settings = sampling(steps, guidance, temperature, sampler)
+    settings = sampling(steps, guidance, guidance_schedule, temperature, sampler)
     produce(reporter, loaded, list(zip(texts, seeds, paths)), settings, batch_size, force)
     if seed is None and not json:
         reporter.note(f"seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else ""))
@@ -127,6 +139,16 @@ def check_sampler(name: str | None) -> None:
 
     if name not in SAMPLERS:
         raise UsageError(f"no sampler '{name}'; choose from {', '.join(SAMPLERS)}")
+
+
+def check_schedule(text: str | None) -> None:
+    """Refuse a guidance schedule that does not exist before anything is loaded."""
+    from unif2ace_core.diffusion.guidance import parse_schedule
+
+    try:
+        parse_schedule(text or "constant")
+    except UserError as error:
+        raise UsageError(str(error)) from error
 
 
 def read_entries(reporter: Reporter, prompt: str | None, source: str | None) -> list[inputs.Prompt]:
@@ -166,7 +188,11 @@ def plan_requests(
 
 
 def sampling(
-    steps: int | None, guidance: float | None, temperature: float | None, sampler: str | None
+    steps: int | None,
+    guidance: float | None,
+    guidance_schedule: str | None,
+    temperature: float | None,
+    sampler: str | None,
 ) -> GenerateOptions:
     """The core's options; None leaves the model's default."""
     from unif2ace_core.tasks.generate import GenerateOptions
@@ -174,6 +200,7 @@ def sampling(
     given: dict[str, Any] = {
         "steps": steps,
         "guidance": guidance,
+        "guidance_schedule": guidance_schedule,
         "temperature": temperature,
         "sampler": sampler,
     }
@@ -221,6 +248,7 @@ def describe_settings(loaded: LoadedModel, made: GeneratedImage) -> dict[str, st
         "seed": str(made.request.seed),
         "steps": str(used.steps),
         "guidance": str(used.guidance),
+        "guidance_schedule": str(used.guidance_schedule),
         "sampler": str(used.sampler),
         "temperature": str(used.temperature),
         "model": loaded.name,
@@ -252,6 +280,7 @@ def report(reporter: Reporter, loaded: LoadedModel, path: Path, made: GeneratedI
             "seed": made.request.seed,
             "steps": used.steps,
             "guidance": used.guidance,
+            "guidance_schedule": used.guidance_schedule,
             "sampler": used.sampler,
             "model": loaded.name,
             "seconds": round(made.seconds, 3),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from unif2ace_core.data.sources import FaceRecord, PhotoStore
+from unif2ace_core.errors import UserError
 from unif2ace_core.experts.align import crop, read_frames
 from unif2ace_core.weights.store import replacing
 
@@ -18,6 +21,21 @@ def cache_directory() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("unif2ace"))
+
+
+def new_array(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.memmap:
+    """An array in a file, to be filled.
+
+    Raises:
+        UserError: the disk has no room for it; filling it all the same would end the process without a word.
+    """
+    size, free = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize, shutil.disk_usage(path.parent).free
+    if size > free:
+        raise UserError(
+            f"the cache {path.parent} needs {size / 1e9:.1f} GB more and its disk has {free / 1e9:.1f} GB; "
+            "make room, or set XDG_CACHE_HOME to another disk"
+        )
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
 
 def frame_key(data: Path, records: Sequence[FaceRecord], pixels: int = 128) -> str:
@@ -44,8 +62,7 @@ def aligned_pixels(data: Path, records: Sequence[FaceRecord], pixels: int = 128)
 def _decode_all(data: Path, records: Sequence[FaceRecord], pixels: int, path: Path) -> None:
     """Decode, align and write every photo."""
     store, frames = PhotoStore(data), read_frames(data)
-    shape = (len(records), pixels, pixels, 3)
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    array = new_array(path, (len(records), pixels, pixels, 3), np.uint8)
     for row, record in enumerate(records):
         image = store.open(record)
         array[row] = np.asarray(crop(image, frames.frame(record.source, record.file, *image.size), pixels))

@@ -39,6 +39,17 @@ WITHOUT_FLOAT64 = ("mps",)
 
 
 @dataclass(frozen=True)
+class ProgressPosterior:
+    """A posterior that also depends on how far sampling is, such as one under a guidance schedule."""
+
+    function: Callable[[Tensor, float], Tensor]  # x and the progress of `Step` -> what a Posterior gives
+
+    def at(self, progress: float) -> Posterior:
+        """The posterior of the step that ends at this progress."""
+        return lambda x: self.function(x, progress)
+
+
+@dataclass(frozen=True)
 class Step:
     """Step number `index` of `total`, with what every sampler may need to know about the run."""
 
@@ -53,6 +64,11 @@ class Step:
     @property
     def last(self) -> bool:
         return self.index == self.total - 1
+
+    @property
+    def progress(self) -> float:
+        """(j + 1) / T, the share of sampling that is done after this step; exactly 1 in the last."""
+        return (self.index + 1) / self.total
 
     def levels(self) -> tuple[float, float]:
         """Mask probabilities (m_t, m_s) before and after this step; m_s is exactly 0 in the last."""
@@ -230,7 +246,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
 
 def sample(
     name: str,
-    posterior: Posterior,
+    posterior: Posterior | ProgressPosterior,
     *,
     codes: int,
     positions: int,
@@ -247,8 +263,8 @@ def sample(
     """Draw one image of codes per generator: `(B, N)` int64 in 0..codes-1, without any mask left.
 
     name: a key of SAMPLERS. codes: K, which is also the mask id. positions: N. steps: T >= 1, the number of
-    posterior calls (first_hitting always makes N; euler may add one). temperature: the Gumbel temperature of
-    maskgit and tau of moment; the other samplers divide the logits by it; at 0 every code is the argmax.
+    posterior calls (first_hitting always makes N; euler may add one, at progress 1). temperature: the Gumbel
+    temperature of maskgit and tau of moment; the other samplers divide the logits by it; at 0 every code is the argmax.
     known: `(B, N)` codes to keep, K where unknown (inpainting). grid: (rows, columns) of the N positions,
     square where absent. schedule: cosine where absent. options: fields of the sampler's class, such as
     {"anneal": "showo"} or {"eta": 0.05}. on_step(done, total) is told after each step. device: where the
@@ -259,17 +275,19 @@ def sample(
     if device is None:
         device = generators[0].device if known is None else known.device
     home = torch.device(device)
-    posterior, device = with_float64(posterior, home)
+    at = posterior.at if isinstance(posterior, ProgressPosterior) else lambda progress: posterior
+    final, device = with_float64(at(1.0), home)
     x = torch.full((len(generators), positions), codes, dtype=torch.int64, device=device)
     if known is not None:
         x = known.to(device, torch.int64, copy=True)
     given, noise, total = x != codes, RowNoise(generators, x.device), sampler.calls(steps, positions)
     for index in range(total):
         step = Step(index, total, codes, temperature, schedule or CosineSchedule(), grid, given)
-        x = sampler.step(x, masked_logits(posterior, x, codes), step, noise)
+        current, _ = with_float64(at(step.progress), home)
+        x = sampler.step(x, masked_logits(current, x, codes), step, noise)
         if on_step is not None:
             on_step(index + 1, total)
-    return _finish(x, posterior, codes, temperature, noise).to(home)
+    return _finish(x, final, codes, temperature, noise).to(home)
 
 
 def with_float64(posterior: Posterior, device: torch.device) -> tuple[Posterior, torch.device]:

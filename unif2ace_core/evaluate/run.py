@@ -11,6 +11,7 @@ in the core imports it.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from unif2ace_core.weights.resolve import LoadedModel
+
+logger = logging.getLogger(__name__)
 
 BATCH = 32
 LOCATED = ("emotion", "gender.celebahq", "gender.lfw")  # sections asked again through the model's locator
@@ -221,16 +224,17 @@ def encoder(model: LoadedModel) -> Callable[[Tensor], Tensor]:
 
 
 def clip_extractor(model: LoadedModel) -> fidelity.Extractor | None:
-    """Mean patch and summary of the model's CLIP tower as features (B, 2 C), or None without a tower."""
+    """Pooled features (B, D) of the model's CLIP tower, or None without a tower."""
     tower = model.clip
     if tower is None:
         return None
+    return lambda images: tower.features(images.to(model.device)).pooled
 
-    def pooled(images: Tensor) -> Tensor:
-        tokens = tower.features(images.to(model.device)).tokens
-        return torch.cat([tokens[:, :-1].mean(1), tokens[:, -1]], 1)
 
-    return pooled
+def extractor_name(model: LoadedModel) -> str:
+    """What the numbers of the model's own extractor are of."""
+    published = model.clip is not None and not model.clip.labelled
+    return f"the model's CLIP tower: mean patch and {'embedding' if published else 'summary'}"
 
 
 def extractor_of(context: Context) -> fidelity.Extractor:
@@ -244,7 +248,8 @@ def extractor_of(context: Context) -> fidelity.Extractor:
 def attribute_reader(model: LoadedModel) -> fidelity.Reader | None:
     """Probabilities of the model's attribute head, or None without it."""
     tower = model.clip
-    if tower is None:
+    if tower is None or not tower.labelled:
+        logger.info("the model's CLIP expert reads no attributes: agreement with the prompts is left out")
         return None
 
     @torch.no_grad()
@@ -303,7 +308,7 @@ def run_suites(
         "seed": seed,
         "limit": limit,
         "device": str(loaded.device),
-        "extractor": "the model's CLIP tower: mean patch and summary" if extractor is None else "injected",
+        "extractor": extractor_name(loaded) if extractor is None else "injected",
         "versions": {"unif2ace": __version__, "model": loaded.version, "torch": str(torch.__version__)},
         "suites": found,
     }

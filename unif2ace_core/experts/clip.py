@@ -6,14 +6,15 @@
 The summary reads the patches by position (faces are aligned, so a place means something) and joins them as one more
 token of F_clip(X).
 
-The embedded tower is trained inside open_clip's `CLIP` (recipe `clip`) and needs no open_clip to run. `OpenClipTower`
-wraps any model of open_clip for the larger presets.
+The embedded tower is trained inside open_clip's `CLIP` (recipe `clip`) and needs no open_clip to run. The other kind of
+expert is a published tower of open_clip (experts/open_clip_tower.py); `kind` in clip.json says which a folder holds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,13 @@ from torch import Tensor, nn
 from unif2ace_core.data.attributes import SCHEMA
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.tower import ConvTower
-from unif2ace_core.weights.parts import load_part
+from unif2ace_core.weights.configs import read_config
+from unif2ace_core.weights.parts import load_part, part_kind
+
+if TYPE_CHECKING:
+    from unif2ace_core.experts.open_clip_tower import OpenClipConfig
+
+OPEN_CLIP = "open_clip"  # the `kind` that clip.json of a published tower states
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,11 @@ class ClipConfig:
     def patches(self) -> int:
         """Patches of an image."""
         return (self.pixels // 2 ** (len(self.widths) + 1)) ** 2
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of F_clip(X): the patches and their summary."""
+        return self.patches + 1
 
     @property
     def feature_width(self) -> int:
@@ -62,16 +74,46 @@ AGE_SCALE = 50.0  # the age output is in units of this many years
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """What one pass of the tower yields."""
+    """What one pass of a tower yields; a published one knows no attributes and no age."""
 
-    tokens: Tensor  # (B, patches + 1, C): what the sequence experts read; the last one is the summary
-    embedding: Tensor  # (B, E), not normalised
-    attributes: Tensor  # (B, ATTRIBUTE_LOGITS)
-    age: Tensor  # (B,) years
+    tokens: Tensor  # (B, T, C): what the sequence experts read
+    embedding: Tensor  # (B, E), contrastive space, not normalised
+    attributes: Tensor | None  # (B, ATTRIBUTE_LOGITS)
+    age: Tensor | None  # (B,) years
+
+    @property
+    def pooled(self) -> Tensor:
+        """One vector an image (B, D), to compare sets of pictures by: the mean patch beside the embedding."""
+        return torch.cat([self.tokens.mean(1), self.embedding], 1)
 
 
-class ClipEncoder(nn.Module):
+@dataclass(frozen=True)
+class LabelledFeatures(ClipFeatures):
+    """What one pass of the embedded tower yields; the last token is the summary."""
+
+    attributes: Tensor
+    age: Tensor
+
+    @property
+    def pooled(self) -> Tensor:
+        """Mean patch and summary (B, 2 C)."""
+        return torch.cat([self.tokens[:, :-1].mean(1), self.tokens[:, -1]], 1)
+
+
+class ClipExpert(nn.Module):
+    """F_clip(X), of either kind."""
+
+    labelled: bool = False  # whether its features have attributes and age
+
+    def features(self, images: Tensor) -> ClipFeatures:
+        """Square images (B, 3, H, H) in [-1, 1], of any size -> all outputs."""
+        raise NotImplementedError
+
+
+class ClipEncoder(ClipExpert):
     """The embedded image tower; as open_clip's `visual` its forward yields the embedding."""
+
+    labelled = True
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
@@ -84,22 +126,27 @@ class ClipEncoder(nn.Module):
         self.projection = nn.Linear(width, config.embed, bias=False)
         self.attributes = nn.Linear(width, ATTRIBUTE_LOGITS + 1)
 
-    def features(self, images: Tensor) -> ClipFeatures:
-        """Images (B, 3, H, W) in [-1, 1] -> all outputs."""
+    def features(self, images: Tensor) -> LabelledFeatures:
+        """Square images (B, 3, H, H) in [-1, 1], of any size -> all outputs."""
+        side = self.config.pixels
+        if images.shape[-1] != side:
+            images = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
         patches = self.tower(images).flatten(2).transpose(1, 2) + self.position
         summary = F.silu(self.summary(self.neck(patches).flatten(1)))
         tokens = torch.cat([patches, summary.to(patches.dtype).unsqueeze(1)], 1)
         heads = self.attributes(summary)
-        return ClipFeatures(tokens, self.projection(summary), heads[:, :-1], heads[:, -1].float() * AGE_SCALE)
+        return LabelledFeatures(tokens, self.projection(summary), heads[:, :-1], heads[:, -1].float() * AGE_SCALE)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, E)."""
         return self.features(images).embedding
 
 
-def read_attributes(logits: Tensor) -> dict[str, Tensor]:
-    """Attribute logits (B, ATTRIBUTE_LOGITS) -> per category probabilities (B, values), no before yes."""
-    found = {}
+def read_attributes(logits: Tensor | None) -> dict[str, Tensor]:
+    """Attribute logits (B, ATTRIBUTE_LOGITS) -> probabilities (B, values) by category, no before yes; {} from None."""
+    found: dict[str, Tensor] = {}
+    if logits is None:
+        return found
     for name, part in attribute_slices().items():
         values = logits[:, part].float()
         if values.shape[1] == 1:
@@ -111,35 +158,42 @@ def read_attributes(logits: Tensor) -> dict[str, Tensor]:
 
 
 def load_clip(directory: Path) -> ClipEncoder:
-    """Read the embedded tower from clip.safetensors and clip.json."""
+    """Read the embedded tower from clip.safetensors and clip.json.
+
+    Raises:
+        UserError: a file is missing, damaged, or of the other kind.
+    """
+    if part_kind(directory, "clip", (OPEN_CLIP,)):
+        raise UserError(f"{directory} holds a published CLIP tower; give an export of recipe clip")
     return load_part(directory, "clip", ClipEncoder, ClipConfig)
 
 
-class OpenClipTower(nn.Module):
-    """Patch features of any open_clip image tower, for presets whose CLIP expert is a published model.
-
-    Args:
-        name: open_clip architecture, for example `ViT-L-14-336`.
-        weights: a local checkpoint file (safetensors) or an open_clip pretrained tag.
+def read_clip_config(directory: Path) -> ClipConfig | OpenClipConfig:
+    """Sizes of the expert in a folder, of either kind, without reading its weights.
 
     Raises:
-        UserError: open_clip is not installed or does not know the model.
+        UserError: clip.json is missing, malformed, or of an unknown kind.
     """
+    if part_kind(directory, "clip", (OPEN_CLIP,)):
+        from unif2ace_core.experts.open_clip_tower import OpenClipConfig
 
-    def __init__(self, name: str, weights: str) -> None:
-        super().__init__()
-        try:
-            import open_clip
-        except ImportError as error:
-            raise UserError("the CLIP expert needs open_clip; run 'pip install open_clip_torch'") from error
-        try:
-            model = open_clip.create_model(name, pretrained=weights)
-        except (RuntimeError, FileNotFoundError) as error:
-            raise UserError(f"open_clip cannot load {name!r} with {weights!r}: {error}") from error
-        self.visual = model.visual.eval().requires_grad_(False)
+        return read_config(directory / "clip.json", OpenClipConfig)
+    return read_config(directory / "clip.json", ClipConfig)
 
-    @torch.no_grad()
-    def patches(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W), normalised as the model wants -> (B, tokens, C), penultimate layer."""
-        found = self.visual.forward_intermediates(images, indices=[-2], output_fmt="NLC")
-        return found["image_intermediates"][0]
+
+def clip_width(directory: Path) -> int:
+    """Channels of a token of the expert in a folder, of either kind, without reading its weights."""
+    return read_clip_config(directory).feature_width
+
+
+def load_clip_expert(directory: Path) -> ClipExpert:
+    """The expert in a folder, of either kind, in fp32, frozen.
+
+    Raises:
+        UserError: a file is missing, damaged or foreign, or open_clip is needed and not installed.
+    """
+    if part_kind(directory, "clip", (OPEN_CLIP,)):
+        from unif2ace_core.experts.open_clip_tower import OpenClipConfig, OpenClipTower
+
+        return load_part(directory, "clip", OpenClipTower, OpenClipConfig)
+    return load_clip(directory)

@@ -1,23 +1,31 @@
-"""The face experts of F(X): the embedded encoder and an adapter for insightface recognition models.
+"""The face expert F_face(X): the embedded encoder, and which of the two kinds a folder holds.
 
 Both take faces in the training frame (experts/align.py) and return one descriptor per face. The embedded
 encoder is distilled from dlib's 128-d descriptors (train/recipes/face.py):
 
     aligned face -> middle two thirds -> 96 px -> ConvTower -> 1x1 -> flatten -> linear -> (B, 128)
+
+The other kind is a recognition model of insightface (experts/insightface_model.py); `kind` in face.json says so.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.tower import ConvTower
-from unif2ace_core.weights.parts import load_part, save_part
+from unif2ace_core.weights.configs import read_config
+from unif2ace_core.weights.parts import load_part, part_kind, save_part
+
+if TYPE_CHECKING:
+    from unif2ace_core.experts.insightface_model import InsightFaceEncoder
+
+INSIGHTFACE = "insightface"  # the `kind` that face.json of a user's recognition model states
 
 
 @dataclass(frozen=True)
@@ -80,39 +88,32 @@ class FaceEncoder(nn.Module):
     @classmethod
     def load(cls, directory: Path) -> FaceEncoder:
         """Read an exported module in fp32, frozen. Raises `UserError` where files are missing or foreign."""
+        if part_kind(directory, "face", (INSIGHTFACE,)):
+            raise UserError(f"{directory} names a recognition model of insightface; give an export of recipe face")
         return load_part(directory, "face", cls, FaceConfig)
 
 
-class InsightFaceEncoder(nn.Module):
-    """Any recognition model of insightface (for example AntelopeV2's glintr100), from the user's ONNX file.
+def face_width(directory: Path) -> int:
+    """Length of the descriptors of the expert in a folder, of either kind, without reading its weights.
 
-    Nothing of it is bundled. The training frame is mapped to the five-point template of ArcFace: its eyes are
-    31.5% of the width apart at 46.1% of the height, so it is the square of side 0.795 about y = 0.511.
+    Raises:
+        UserError: face.json is missing, malformed, or of an unknown kind.
     """
+    if part_kind(directory, "face", (INSIGHTFACE,)):
+        from unif2ace_core.experts.insightface_model import InsightFaceConfig
 
-    region, region_y = 0.795, 0.511
+        return read_config(directory / "face.json", InsightFaceConfig).dimension
+    return read_config(directory / "face.json", FaceConfig).dimension
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        if not Path(path).is_file():
-            raise UserError(f"{path} does not exist; give the .onnx file of an insightface recognition model")
-        try:
-            from insightface.model_zoo import get_model
-        except ImportError as error:
-            raise UserError("insightface is missing; run: pip install insightface onnxruntime") from error
-        try:
-            self.model = get_model(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises its own kinds, which are not exported
-            raise UserError(f"{path} cannot be read by insightface ({error}); give its .onnx file") from error
-        if getattr(self.model, "taskname", None) != "recognition":
-            raise UserError(f"{path} is not a recognition model; give for example glintr100.onnx")
-        self.model.prepare(ctx_id=-1)
-        self.pixels, self.dimension = int(self.model.input_size[0]), int(self.model.output_shape[-1])
 
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        """Aligned faces `(B, 3, H, H)` RGB in [-1, 1] to descriptors of unit length `(B, dimension)`."""
-        cut = cut_region(images, self.region, self.region_y, self.pixels).clamp(-1, 1)
-        bytes_ = ((cut + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        found = self.model.get_feat([face[..., ::-1] for face in bytes_])  # insightface counts in BGR
-        return F.normalize(torch.from_numpy(found).float(), dim=-1).to(images.device)
+def load_face_expert(directory: Path) -> FaceEncoder | InsightFaceEncoder:
+    """The expert in a folder, of either kind, frozen.
+
+    Raises:
+        UserError: a file is missing, damaged or foreign, or insightface is needed and not installed.
+    """
+    if part_kind(directory, "face", (INSIGHTFACE,)):
+        from unif2ace_core.experts.insightface_model import load_insightface
+
+        return load_insightface(directory)
+    return FaceEncoder.load(directory)

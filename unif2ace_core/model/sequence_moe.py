@@ -12,7 +12,7 @@ With rho = 1 - w the deltas are 0 (copy), -z (zero) and rho (S(F) - z).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +23,27 @@ FEATURES = ("clip", "face", "noise")  # experts with a resampler
 ZERO_BIAS = -2.0  # start of Zero's router bias: it removes the residual stream of the span
 
 
+SLOT, HAPPENS, EXPERTS = 0, 1, 2  # columns of an exploration's draws; the last ones belong to the experts
+
+
 @dataclass
 class Exploration:
-    """Replaces one selected expert by a drawn one, without which two copies would stay selected for ever."""
+    """Replaces one selected expert by a drawn one, without which two copies would stay selected for ever.
+
+    The numbers are drawn beforehand, so that a layer may be computed twice (activation checkpointing) and a row is
+    the same on any process.
+    """
 
     probability: float = 0.0  # per image
     zero: bool = False  # whether Zero may be drawn
-    generator: torch.Generator | None = None
+    draws: Tensor | None = None  # (B, MoE layers, EXPERTS + 4) uniform in [0, 1); needed for a probability above 0
+
+
+def exploration_draws(config: ModelConfig, rows: int, generator: torch.Generator) -> Tensor:
+    """`Exploration.draws` of a batch: (rows, MoE layers, columns)."""
+    columns = EXPERTS + max(len(config.sequence_t2i), len(config.sequence_mmu))
+    layers = sum(config.is_moe(layer) for layer in range(config.layers))
+    return torch.rand(rows, layers, columns, generator=generator)
 
 
 @dataclass
@@ -66,28 +80,32 @@ class SequenceExperts(nn.Module):
                 if there is not None:
                     logits[:, index] = logits[:, index].masked_fill(~there.to(logits.device), -torch.inf)
         chosen = logits.topk(self.top_k, -1).indices
-        if exploration.probability:
-            chosen = self.explore(chosen, logits, exploration)
+        if exploration.probability and exploration.draws is not None:
+            chosen = self.explore(chosen, logits, exploration.probability, exploration.zero, exploration.draws)
         selected = torch.full_like(logits, -torch.inf).scatter(1, chosen, logits.gather(1, chosen))
         return selected.softmax(-1)
 
-    def explore(self, chosen: Tensor, logits: Tensor, exploration: Exploration) -> Tensor:
-        """With the given probability put a uniformly drawn other expert into one of the selected slots."""
-        generator = exploration.generator
+    def explore(self, chosen: Tensor, logits: Tensor, probability: float, zero: bool, draws: Tensor) -> Tensor:
+        """With the given probability put a uniformly drawn other expert into one of the selected slots.
+
+        Shapes: chosen (R, k), logits (R, 4), draws (R, EXPERTS + 4) -> (R, k).
+        """
         allowed = torch.ones(logits.shape, device=logits.device).scatter(1, chosen, 0.0)
         allowed = allowed * logits.isfinite()
-        if not exploration.zero:
+        if not zero:
             allowed[:, [name == "zero" for name in self.names]] = 0
-        drawn = torch.rand(logits.shape, generator=generator).to(logits.device).add(1e-6).mul(allowed).argmax(1)
-        slot = torch.randint(chosen.shape[1], (len(chosen),), generator=generator).to(chosen.device)
-        happens = torch.rand(len(chosen), generator=generator).to(chosen.device) < exploration.probability
-        happens = happens & (allowed.sum(1) > 0)
+        drawn = (draws[:, EXPERTS : EXPERTS + len(self.names)] + 1e-6).mul(allowed).argmax(1)
+        slot = (draws[:, SLOT] * chosen.shape[1]).long()
+        happens = (draws[:, HAPPENS] < probability) & (allowed.sum(1) > 0)
         row = torch.arange(len(chosen), device=chosen.device)
         replaced = torch.where(happens, drawn, chosen[row, slot])
         return chosen.index_put((row, slot), replaced)
 
     def forward(self, z: Tensor, features: SpanFeatures, exploration: Exploration) -> tuple[Tensor, Tensor]:
-        """z (R, N, D) of the rows of this group -> y (R, N, D), gates (R, 4)."""
+        """z (R, N, D) of the rows of this group -> y (R, N, D), gates (R, 4).
+
+        The draws of `exploration` are this layer's and these rows': (R, columns).
+        """
         gates = self.route(z, features, exploration)
         y = z
         for index, name in enumerate(self.names):
@@ -117,22 +135,24 @@ class SequenceMoE(nn.Module):
         features: Mapping[str, SpanFeatures],
         exploration: Exploration,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Apply each group's experts to the spans of its rows.
+        """Apply each group's experts to the spans of its rows; in training both groups always run, if need be on none.
 
         Args:
             x: (B, L, D).
             index: (B, N) positions of the image codes in each row.
             rows: per group the rows (R,) that belong to it.
             features: per group the resampled features of those rows.
+            exploration: with the draws (B, columns) of this layer.
 
         Returns:
             x with the spans replaced, and the gates (R, 4) per group.
         """
         gates = {}
         for group, members in rows.items():
-            if not len(members):
+            if not len(members) and not self.training:
                 continue
             place = (members.unsqueeze(1), index[members])
-            y, gates[group] = self.groups[group](x[place], features[group], exploration)
+            draws = None if exploration.draws is None else exploration.draws[members]
+            y, gates[group] = self.groups[group](x[place], features[group], replace(exploration, draws=draws))
             x = x.index_put(place, y.to(x.dtype))
         return x, gates

@@ -10,11 +10,13 @@ dropless: a token's output depends on that token alone.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unif2ace_core.config import GROUPS, ModelConfig
+from unif2ace_core.config import GROUPS, Group, ModelConfig
 
 
 def top_k_gates(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,16 +30,31 @@ def top_k_gates(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     return gates / gates.sum(-1, keepdim=True), chosen, probabilities
 
 
-def balance_loss(probabilities: Tensor, chosen: Tensor) -> Tensor:
-    """sum_i f_i P_i with f_i = n / (k T) * tokens that chose i (no gradient) and P_i the mean probability.
+class RoutingLoad(NamedTuple):
+    """What one group's tokens of one layer did: enough for the balance loss, and sums over batches or processes."""
 
-    Shapes: probabilities (T, n), chosen (T, k). 1 for uniform probabilities, n / k for collapsed routing, 0 if empty.
+    chosen: Tensor  # (n,) tokens that chose each expert, without gradient
+    probability: Tensor  # (n,) router probabilities summed over the tokens
+    tokens: int  # T
+
+    def balance(self) -> Tensor:
+        """sum_i f_i P_i with f_i = n / (k T) * chosen_i and P_i the mean probability; 0 without tokens."""
+        load = len(self.chosen) * self.chosen / self.chosen.sum().clamp_min(1)
+        return (load * self.probability).sum() / max(1, self.tokens)
+
+
+def routing_load(probabilities: Tensor, chosen: Tensor) -> RoutingLoad:
+    """Shapes: probabilities (T, n), chosen (T, k)."""
+    counts = torch.bincount(chosen.flatten(), minlength=probabilities.shape[1])
+    return RoutingLoad(counts.to(probabilities), probabilities.sum(0), len(probabilities))
+
+
+def balance_loss(probabilities: Tensor, chosen: Tensor) -> Tensor:
+    """`RoutingLoad.balance`: 1 for uniform probabilities, n / k for collapsed routing, 0 if empty.
+
+    Shapes: probabilities (T, n), chosen (T, k).
     """
-    if not len(probabilities):
-        return probabilities.sum()
-    n = probabilities.shape[1]
-    load = torch.bincount(chosen.flatten(), minlength=n).to(probabilities) * (n / chosen.numel())
-    return (load * probabilities.mean(0)).sum()
+    return routing_load(probabilities, chosen).balance()
 
 
 class FeedForward(nn.Module):
@@ -68,24 +85,29 @@ class RoutedExperts(nn.Module):
         hidden = F.gelu(F.linear(h, self.fc1_weight[index], self.fc1_bias[index]), approximate="tanh")
         return F.linear(hidden, self.fc2_weight[index], self.fc2_bias[index])
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (T, D) of this group -> weighted sum of their experts (T, D), balance loss ()."""
+    def forward(self, h: Tensor) -> tuple[Tensor, RoutingLoad]:
+        """Tokens (T, D) of this group -> weighted sum of their experts (T, D), and how they were routed."""
         gates, chosen, probabilities = top_k_gates(F.linear(h, self.router), self.top_k)
+        load = routing_load(probabilities, chosen)
         order = chosen.flatten().argsort(stable=True)  # (token, slot) pairs sorted by expert
-        counts = torch.bincount(chosen.flatten(), minlength=len(self.router)).tolist()
         rows = order // self.top_k
-        slices = h[rows].split(counts)
-        outputs = torch.cat([self.expert(i, part) for i, part in enumerate(slices) if len(part)])
+        slices = h[rows].split(load.chosen.int().tolist())
+        # without tokens the experts run on none: processes of a sharded run must agree on which weights have gradients
+        outputs = torch.cat([self.expert(i, part) for i, part in enumerate(slices) if len(part) or not len(h)])
         weighted = outputs * gates.flatten()[order].unsqueeze(1).to(outputs.dtype)
-        return torch.zeros_like(weighted[: len(h)]).index_add(0, rows, weighted), balance_loss(probabilities, chosen)
+        return torch.zeros_like(weighted[: len(h)]).index_add(0, rows, weighted), load
 
 
 class TokenMoE(nn.Module):
-    """Shared expert for every token plus the routed experts of the token's group."""
+    """Shared expert for every token plus the routed experts of the token's group.
+
+    With `shared_per_group` each group has a shared expert of its own, and group 0 (text only) uses generation's.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.shared = FeedForward(config.width, config.ffn)
+        self.shared_mmu = FeedForward(config.width, config.ffn) if config.shared_per_group else None
         self.groups = nn.ModuleDict(
             {
                 group.name.lower(): RoutedExperts(config.width, config.expert_hidden, config.experts, config.top_k)
@@ -93,13 +115,25 @@ class TokenMoE(nn.Module):
             }
         )
 
-    def forward(self, h: Tensor, group: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """h (B, L, D), group (B, L) with -1 on pads -> output (B, L, D), balance loss per group present."""
+    def forward(self, h: Tensor, group: Tensor) -> tuple[Tensor, dict[str, RoutingLoad]]:
+        """h (B, L, D), group (B, L) with -1 on pads -> output (B, L, D), load per group present.
+
+        In training both groups always run, if need be on no tokens.
+        """
         flat, groups = h.flatten(0, 1), group.flatten()
-        y, losses = self.shared(flat), {}
+        y, loads = self.serve_shared(flat, groups), {}
         for kind in GROUPS:
             rows = (groups == kind).nonzero().squeeze(1)
-            if len(rows):
-                routed, losses[kind.name.lower()] = self.groups[kind.name.lower()](flat[rows])
+            if len(rows) or self.training:
+                routed, loads[kind.name.lower()] = self.groups[kind.name.lower()](flat[rows])
                 y = y.index_add(0, rows, routed.to(y.dtype))
-        return y.view_as(h), losses
+        return y.view_as(h), loads
+
+    def serve_shared(self, flat: Tensor, groups: Tensor) -> Tensor:
+        """The shared part of tokens (T, D) of groups (T,)."""
+        if self.shared_mmu is None:
+            return self.shared(flat)
+        of_mmu = groups == Group.MMU
+        own, other = of_mmu.nonzero().squeeze(1), (~of_mmu).nonzero().squeeze(1)
+        parts = torch.cat([self.shared_mmu(flat[own]), self.shared(flat[other])])
+        return parts[torch.cat([own, other]).argsort()]

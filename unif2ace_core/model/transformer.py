@@ -12,8 +12,8 @@ says which experts may serve a token, `mask` who sees whom.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unif2ace_core.config import GROUPS, Group, ModelConfig
 from unif2ace_core.model.attention import Attention, rotary_angles
-from unif2ace_core.model.cache import KeyValueCache
+from unif2ace_core.model.cache import KeyValueCache, LayerCache
 from unif2ace_core.model.resampler import Resampler
 from unif2ace_core.model.sequence_moe import (
     FEATURES,
@@ -31,7 +31,7 @@ from unif2ace_core.model.sequence_moe import (
     SequenceMoE,
     SpanFeatures,
 )
-from unif2ace_core.model.token_moe import FeedForward, RoutedExperts, TokenMoE
+from unif2ace_core.model.token_moe import FeedForward, RoutedExperts, RoutingLoad, TokenMoE
 
 
 @dataclass
@@ -50,8 +50,31 @@ class Output:
     """What a forward pass yields."""
 
     hidden: Tensor  # (B, L, D), after the final norm
-    balance: dict[str, Tensor]  # per group the balance loss, mean over MoE layers
+    loads: list[dict[str, RoutingLoad]]  # per MoE layer: how the tokens of each group were routed
     gates: list[dict[str, Tensor]] = field(default_factory=list)  # per MoE layer and group (R, 4)
+
+    @property
+    def balance(self) -> dict[str, Tensor]:
+        """The balance loss of each group that has tokens, mean over MoE layers."""
+        groups = {name for layer in self.loads for name, load in layer.items() if load.tokens}
+        return {
+            name: torch.stack([layer[name].balance() for layer in self.loads]).mean()
+            for name in (kind.name.lower() for kind in GROUPS)
+            if name in groups
+        }
+
+
+@dataclass
+class Surroundings:
+    """What all blocks of a forward pass share; shapes as in `UniF2ace.forward`."""
+
+    angles: tuple[Tensor, Tensor]  # of the rotary embedding
+    mask: Tensor | None
+    group: Tensor
+    index: Tensor  # (B, N) positions of the image codes
+    rows: Mapping[str, Tensor]  # per group the rows that hold an image span; empty: no row has one
+    features: Mapping[str, SpanFeatures]  # per group, of those rows
+    exploration: Exploration
 
 
 class Block(nn.Module):
@@ -64,6 +87,29 @@ class Block(nn.Module):
         self.mlp: nn.Module = TokenMoE(config) if moe else FeedForward(config.width, config.ffn)
         self.sequence = SequenceMoE(config) if moe else None
 
+    def forward(
+        self, x: Tensor, around: Surroundings, draws: Tensor | None, cache: LayerCache | None
+    ) -> tuple[Tensor, dict[str, RoutingLoad], dict[str, Tensor]]:
+        """x (B, L, D), the layer's exploration draws (B, columns) and cache -> x, loads and sequence gates by group."""
+        h = self.norm(x)
+        attended = self.attention(h, around.angles, around.mask, cache)
+        if self.sequence is None:
+            return x + attended + self.mlp(h), {}, {}
+        routed, loads = self.mlp(h, around.group)
+        x, gates = x + attended + routed, {}
+        if around.rows:
+            exploration = replace(around.exploration, draws=draws)
+            x, gates = self.sequence(x, around.index, around.rows, around.features, exploration)
+        return x, loads, gates
+
+
+class Head(nn.Linear):
+    """The output layer on chosen rows of the vocabulary; engines that divide weights gather them around its forward."""
+
+    def forward(self, hidden: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Hidden states (..., D) -> logits (..., rows)."""
+        return F.linear(hidden, self.weight[rows], self.bias[rows])
+
 
 class UniF2ace(nn.Module):
     """The joint model; heads are `code_logits` and `text_logits` on chosen positions."""
@@ -71,10 +117,11 @@ class UniF2ace(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpointing = False  # trade a second forward pass for the memory of activations in training
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.blocks = nn.ModuleList(Block(config, config.is_moe(i)) for i in range(config.layers))
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.head = nn.Linear(config.width, config.vocabulary)
+        self.head = Head(config.width, config.vocabulary)
         widths = {"clip": config.clip_width, "face": config.face_width, "noise": config.noise_width}
         self.resamplers = nn.ModuleDict(
             {
@@ -155,26 +202,33 @@ class UniF2ace(nn.Module):
             cache: keys and values of earlier positions; they count in Lk.
             exploration: how the sequence router explores; None: not at all.
         """
-        x, angles = self.embed(ids), rotary_angles(positions, self.config.rotary)
         rows, index = self.spans(group, span)
         resampled = self.resample(features or Features(), rows) if rows else {}
-        balance: dict[str, list[Tensor]] = {kind.name.lower(): [] for kind in GROUPS}
-        gates = []
+        angles = rotary_angles(positions, self.config.rotary)
+        around = Surroundings(angles, mask, group, index, rows, resampled, exploration or Exploration())
+        x, output_loads, output_gates, draws = self.embed(ids), [], [], iter(self.layer_draws(around.exploration))
         for number, block in enumerate(cast("list[Block]", self.blocks)):
-            h = block.norm(x)
-            attended = block.attention(h, angles, mask, None if cache is None else cache.layers[number])
-            if block.sequence is None:
-                x = x + attended + block.mlp(h)
-                continue
-            routed, losses = block.mlp(h, group)
-            x = x + attended + routed
-            for name, loss in losses.items():
-                balance[name].append(loss)
-            if rows:
-                x, chosen = block.sequence(x, index, rows, resampled, exploration or Exploration())
-                gates.append(chosen)
-        means = {name: torch.stack(found).mean() for name, found in balance.items() if found}
-        return Output(self.norm(x), means, gates)
+            moe = block.sequence is not None
+            layer = (x, around, next(draws) if moe else None, None if cache is None else cache.layers[number])
+            x, loads, gates = self.run(block, layer)
+            if moe:
+                output_loads.append(loads)
+            if gates:
+                output_gates.append(gates)
+        return Output(self.norm(x), output_loads, output_gates)
+
+    def layer_draws(self, exploration: Exploration) -> list[Tensor | None]:
+        """The exploration draws of each MoE layer."""
+        layers = sum(map(self.config.is_moe, range(self.config.layers)))
+        return [None] * layers if exploration.draws is None else list(exploration.draws.unbind(1))
+
+    def run(self, block: Block, layer: tuple[Any, ...]) -> tuple[Tensor, dict[str, RoutingLoad], dict[str, Tensor]]:
+        """One block; with `checkpointing` its activations are computed again in the backward pass, not kept."""
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return block(*layer)
+        from torch.utils.checkpoint import checkpoint
+
+        return checkpoint(block, *layer, use_reentrant=False)
 
     def spans(self, group: Tensor, span: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
         """Rows of each group that hold an image span, and the (B, N) positions of the codes."""
@@ -187,8 +241,7 @@ class UniF2ace(nn.Module):
 
     def code_logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., D) -> logits over the codebook rows only (..., K)."""
-        start, stop = self.config.code_offset, self.config.code_offset + self.config.codes
-        logits = F.linear(hidden, self.head.weight[start:stop], self.head.bias[start:stop])
+        logits = self.head(hidden, slice(self.config.code_offset, self.config.code_offset + self.config.codes))
         if self.config.code_bits:
             table = self.bit_signs(torch.arange(self.config.codes, device=hidden.device))
             logits = logits + F.linear(F.linear(hidden, self.head_bits), table.to(hidden.dtype))
@@ -196,13 +249,12 @@ class UniF2ace(nn.Module):
 
     def text_logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., D) -> logits over the text rows only (..., text_vocabulary)."""
-        stop = self.config.text_vocabulary
-        return F.linear(hidden, self.head.weight[:stop], self.head.bias[:stop])
+        return self.head(hidden, slice(self.config.text_vocabulary))
 
     @torch.no_grad()
-    def folded(self) -> dict[str, Tensor]:
-        """The state of the same function without per-bit embeddings (`code_bits` 0)."""
-        state = {name: value.clone() for name, value in self.state_dict().items()}
+    def folded(self, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The state of the same function without per-bit embeddings (`code_bits` 0); of `weights` if given."""
+        state = {name: value.clone() for name, value in (weights or self.state_dict()).items()}
         if self.config.code_bits:
             start, stop = self.config.code_offset, self.config.code_offset + self.config.codes
             table = self.bit_signs(torch.arange(self.config.codes, device=state["embedding.weight"].device))

@@ -1,7 +1,7 @@
 """Faces from text: prompt -> prefix cache -> sampler over masked codes -> pixels.
 
 [t2i] [end] prompt [end] | [soi] mask x N [eoi]
- computed once, cached     one forward a step, both guidance halves in it
+ computed once, cached     one forward a step, both guidance halves in it where the step is guided
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from unif2ace_core.config import Group
-from unif2ace_core.diffusion.samplers import sample
+from unif2ace_core.diffusion.guidance import Constant, GuidanceSchedule, parse_schedule
+from unif2ace_core.diffusion.samplers import ProgressPosterior, sample
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.transformer import Features
@@ -30,6 +31,7 @@ class GenerateOptions:
 
     steps: int | None = None  # denoising steps
     guidance: float | None = None  # g in (1 + g) conditional - g unconditional; 0 is plain
+    guidance_schedule: str | None = None  # which share of g a step gets, a form of diffusion.guidance.parse_schedule
     temperature: float | None = None  # the sampler's
     sampler: str | None = None  # name in unif2ace_core.diffusion.samplers.SAMPLERS
 
@@ -57,7 +59,7 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
     """Fill None fields from the model's config and check the rest.
 
     Raises:
-        UserError: steps below 1, negative guidance or temperature.
+        UserError: steps below 1, negative guidance or temperature, no such guidance schedule.
     """
     missing = {name: value for name, value in asdict(model.generation).items() if getattr(options, name) is None}
     full = replace(options, **missing)
@@ -67,19 +69,28 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
         value = getattr(full, name)
         if not 0 <= value < 1e4:
             raise UserError(f"--{name} {value} is out of range; use 0 or more")
-    return full
+    return replace(full, guidance_schedule=str(parse_schedule(str(full.guidance_schedule))))
 
 
 class PromptedSpan:
-    """The model as a function of masked codes, under prompts whose prefixes are cached; see `posterior`."""
+    """The model as a function of masked codes, under prompts whose prefixes are cached; see `posterior`.
 
-    def __init__(self, model: LoadedModel, prompts: Sequence[Sequence[int]], noise: Tensor, guidance: float) -> None:
-        self.model, self.guidance = model, guidance
-        self.guided = guidance > 0
+    Rows of the cache: the B prompts, then, if any step may be guided, B empty ones.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        prompts: Sequence[Sequence[int]],
+        noise: Tensor,
+        guidance: float,
+        schedule: GuidanceSchedule | None = None,
+    ) -> None:
+        self.model, self.guidance, self.schedule = model, guidance, schedule or Constant()
         empty: list[int] = []
-        texts = [*prompts, *([empty] * len(prompts) if self.guided else [])]
+        texts = [*prompts, *([empty] * len(prompts) if guidance > 0 else [])]
         prefixes = [t2i_prefix(text, model.tokenizer.end, model.config) for text in texts]
-        self.noise = torch.cat([noise, noise]) if self.guided else noise
+        self.noise = torch.cat([noise, noise]) if guidance > 0 else noise
         self.lengths = torch.tensor([len(prefix) for prefix in prefixes], device=model.device)
         self.visible = torch.arange(int(self.lengths.max()), device=model.device) < self.lengths.unsqueeze(1)
         self.cache = self.run_prefix(prefixes)
@@ -96,18 +107,14 @@ class PromptedSpan:
         model.transformer(ids, positions, causal.expand(len(ids), 1, -1, -1), group, cache=cache)
         return cache.freeze()
 
-    def hidden(self, codes: Tensor) -> Tensor:
-        """Codes (B, N), masks as K -> final hidden states at the codes (B, N, D), guidance applied.
-
-        The head is affine and the two guidance weights sum to 1, so guiding hidden states equals guiding logits.
-        """
+    def run_span(self, rows: Tensor) -> Tensor:
+        """Codes (R, N), masks as K, under the first R prefixes -> final hidden states at the codes (R, N, D)."""
         config = self.model.config
-        rows = torch.cat([codes, codes]) if self.guided else codes
         b, n = rows.shape
         ends = [torch.full((b, 1), config.special(name), device=rows.device) for name in ("soi", "eoi")]
         ids = torch.cat([ends[0], rows + config.code_offset, ends[1]], 1)
-        positions = self.lengths.unsqueeze(1) + torch.arange(n + 2, device=rows.device)
-        mask = torch.cat([self.visible, torch.ones(b, n + 2, dtype=torch.bool, device=rows.device)], 1)
+        positions = self.lengths[:b].unsqueeze(1) + torch.arange(n + 2, device=rows.device)
+        mask = torch.cat([self.visible[:b], torch.ones(b, n + 2, dtype=torch.bool, device=rows.device)], 1)
         group = torch.full_like(ids, int(Group.T2I))
         start = torch.ones(b, dtype=torch.long, device=rows.device)
         output = self.model.transformer(
@@ -116,18 +123,35 @@ class PromptedSpan:
             mask[:, None, None, :].expand(-1, 1, n + 2, -1),
             group,
             start,
-            Features(noise=self.noise),
-            self.cache,
+            Features(noise=self.noise[:b]),
+            first_rows(self.cache, b),
         )
-        hidden = output.hidden[:, 1:-1]
-        if not self.guided:
-            return hidden
-        conditional, unconditional = hidden.chunk(2)
-        return conditional + self.guidance * (conditional - unconditional)
+        return output.hidden[:, 1:-1]
 
-    def posterior(self, codes: Tensor) -> Tensor:
-        """Logits (M, K) at the masked positions of codes (B, N), row-major."""
-        return self.model.transformer.code_logits(self.hidden(codes)[codes == self.model.config.codes])
+    def hidden(self, codes: Tensor, progress: float = 1.0) -> Tensor:
+        """Codes (B, N), masks as K -> final hidden states at the codes (B, N, D), guided as at this progress.
+
+        The head is affine and the two guidance weights sum to 1, so guiding hidden states equals guiding logits.
+        The unconditional half is computed only where its weight is not 0.
+        """
+        guidance = self.guidance * self.schedule.share(progress)
+        if guidance == 0:
+            return self.run_span(codes)
+        conditional, unconditional = self.run_span(torch.cat([codes, codes])).chunk(2)
+        return conditional + guidance * (conditional - unconditional)
+
+    def posterior(self, codes: Tensor, progress: float = 1.0) -> Tensor:
+        """Logits (M, K) at the masked positions of codes (B, N), row-major, in the step that ends at `progress`."""
+        return self.model.transformer.code_logits(self.hidden(codes, progress)[codes == self.model.config.codes])
+
+
+def first_rows(cache: KeyValueCache, count: int) -> KeyValueCache:
+    """The first `count` rows of a cache, read only; nothing is copied."""
+    part = KeyValueCache(len(cache.layers))
+    for layer, whole in zip(part.layers, cache.layers, strict=True):
+        if whole.keys is not None and whole.values is not None:
+            layer.keys, layer.values = whole.keys[:count], whole.values[:count]
+    return part.freeze()
 
 
 @torch.inference_mode()
@@ -139,10 +163,11 @@ def sample_codes(
     generators = [torch.Generator().manual_seed(request.seed % 2**63) for request in requests]
     noise = torch.stack([torch.randn(config.noise_tokens, config.noise_width, generator=g) for g in generators])
     prompts = [model.tokenizer.encode(request.prompt) for request in requests]
-    span = PromptedSpan(model, prompts, noise.to(model.device), float(options.guidance or 0))
+    schedule = parse_schedule(str(options.guidance_schedule))
+    span = PromptedSpan(model, prompts, noise.to(model.device), float(options.guidance or 0), schedule)
     codes = sample(
         str(options.sampler),
-        span.posterior,
+        ProgressPosterior(span.posterior),
         codes=config.codes,
         positions=config.positions,
         generators=generators,

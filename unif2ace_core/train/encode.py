@@ -1,6 +1,8 @@
 """Encode once, train on codes: image codes, CLIP patches and face embeddings of every photo, as memory-mapped arrays.
 
-Each photo is encoded in two views, as it is and mirrored.
+Each photo is encoded in two views, as it is and mirrored. Photos have the codec's side (128 pixels for the embedded
+one, 256 or 512 for MAGVIT-v2); experts that want another one resize by themselves. Codes are signs of numbers near 0:
+they are computed in fp32, as where the model reads photos; experts in bf16 where the machine has it.
 """
 
 from __future__ import annotations
@@ -16,20 +18,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unif2ace_core.data.pixels import aligned_pixels, cache_directory, frame_key
+from unif2ace_core.data.pixels import aligned_pixels, cache_directory, frame_key, new_array
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.clip import load_clip
-from unif2ace_core.experts.face import FaceEncoder
-from unif2ace_core.tokens.codec import Codec, CodecConfig, to_image_tensor
+from unif2ace_core.experts.clip import load_clip_expert
+from unif2ace_core.experts.face import load_face_expert
+from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.train.loop import native_bf16
-from unif2ace_core.weights.parts import load_part
+from unif2ace_core.weights.configs import read_json
+from unif2ace_core.weights.resolve import codec_config, load_codec
 from unif2ace_core.weights.store import replacing
 
 logger = logging.getLogger(__name__)
 
 VIEWS = 2
-BATCH = 64
+BATCH = 64  # photos of 128 pixels at once, fewer of larger ones
+CHUNK = 2**20  # bytes of a file hashed at once
+VERSION = 2  # part of the cache's keys; goes up when what is computed changes
+PARTS = {"codes": "codec", "clip": "clip", "face": "face"}  # kind of array -> part that makes it
 
 
 class Encoder(Protocol):
@@ -38,15 +44,16 @@ class Encoder(Protocol):
     def __call__(self, images: Tensor) -> Tensor: ...
 
 
-def load_encoder(kind: str, directory: Path) -> Encoder:
-    """The frozen encoder of a kind: codes (B, N) int16, clip (B, T, C) fp16 or face (B, d) fp16."""
+def load_encoder(kind: str, directory: Path, device: torch.device) -> Encoder:
+    """The frozen encoder of a kind: codes (B, N) int16, int32 beyond 15 bits; clip (B, T, C) fp16; face (B, d) fp16."""
     if kind == "codes":
-        codec = load_part(directory, "codec", Codec, CodecConfig).to(memory_format=torch.channels_last)
-        return lambda images: codec.encode(images).short()
+        codec = load_codec(directory).to(device).to(memory_format=torch.channels_last)
+        whole = torch.int16 if codec.config.codes <= 2**15 else torch.int32
+        return lambda images: codec.encode(images).to(whole)
     if kind == "clip":
-        clip = load_clip(directory).to(memory_format=torch.channels_last)
+        clip = load_clip_expert(directory).to(device).to(memory_format=torch.channels_last)
         return lambda images: clip.features(images).tokens.half()
-    face = FaceEncoder.load(directory).to(memory_format=torch.channels_last)
+    face = load_face_expert(directory).to(device).to(memory_format=torch.channels_last)
     return lambda images: face(images).half()
 
 
@@ -60,51 +67,79 @@ class EncodedSet:
 
 
 def encoded(data: Path, records: Sequence[FaceRecord], codec: Path, clip: Path, face: Path | None) -> EncodedSet:
-    """Encode the records with the recipes' exports, or open what an earlier call left in the cache."""
+    """Encode the records with parts of any kind, on CUDA where there is one, or open what the cache holds of it."""
+    side = codec_config(codec).pixels
     return EncodedSet(
-        encode_kind("codes", data, records, codec),
-        encode_kind("clip", data, records, clip),
-        encode_kind("face", data, records, face) if face else None,
+        encode_kind("codes", data, records, codec, side),
+        encode_kind("clip", data, records, clip, side),
+        encode_kind("face", data, records, face, side) if face else None,
     )
 
 
-def encode_kind(kind: str, data: Path, records: Sequence[FaceRecord], directory: Path) -> np.ndarray:
-    """One array of `EncodedSet`; the cache key covers the encoder's weights and the records."""
-    part = {"codes": "codec"}.get(kind, kind)
-    weights = (directory / f"{part}.safetensors").read_bytes()
-    key = hashlib.sha256(weights + frame_key(data, records).encode()).hexdigest()[:16]
-    path = cache_directory() / f"{kind}-{key}.npy"
+def encode_kind(kind: str, data: Path, records: Sequence[FaceRecord], directory: Path, pixels: int) -> np.ndarray:
+    """One array of `EncodedSet`, of photos of this side.
+
+    The cache's key covers the photos, their frames and side, the encoder's weights and config, and the precision.
+    """
+    bf16 = kind != "codes" and native_bf16()
+    parts = (VERSION, fingerprint(directory, PARTS[kind]), frame_key(data, records, pixels), bf16)
+    path = cache_directory() / f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.npy"
     if not path.exists():
-        logger.info("encoding %d photos with %s, once for all runs", len(records), directory / part)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        where = f"{directory / PARTS[kind]} on {device}"
+        logger.info("encoding %d photos of %d pixels with %s, once for all runs", len(records), pixels, where)
+        encoder, photos = load_encoder(kind, directory, device), aligned_pixels(data, records, pixels)
         with replacing(path) as temporary:
-            _encode_all(aligned_pixels(data, records), load_encoder(kind, directory), temporary)
+            _encode_all(photos, encoder, temporary, device, bf16)
     return np.load(path, mmap_mode="r")
+
+
+def fingerprint(directory: Path, part: str) -> str:
+    """Hash of all that decides what a part computes: its config and weights, wherever they are.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    config, weights = read_json(directory / f"{part}.json"), directory / f"{part}.safetensors"
+    if "path" in config:  # a model that stays in its place, which is no part of what it computes
+        weights = directory / config.pop("path")
+    if not weights.is_file():
+        raise UserError(f"{weights} does not exist; check the part's folder or make it again")
+    digest = hashlib.sha256(repr(sorted(config.items())).encode())
+    with weights.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _batches(pixels: np.ndarray) -> Iterator[tuple[int, int, Tensor]]:
     """(first row, view, images) over all photos and views."""
-    for start in range(0, len(pixels), BATCH):
-        images = to_image_tensor(torch.from_numpy(np.array(pixels[start : start + BATCH])))
+    size = max(1, min(BATCH, BATCH * 128**2 // pixels.shape[1] ** 2))
+    for start in range(0, len(pixels), size):
+        images = to_image_tensor(torch.from_numpy(np.array(pixels[start : start + size])))
         yield start, 0, images
         yield start, 1, images.flip(3)
 
 
 @torch.no_grad()
-def _encode_all(pixels: np.ndarray, encoder: Encoder, path: Path) -> None:
-    """Write all rows and views; in bf16 where the machine has it.
+def _encode_all(
+    pixels: np.ndarray, encoder: Encoder, path: Path, device: torch.device | str = "cpu", bf16: bool = False
+) -> None:
+    """Write all rows and views.
 
     Raises:
-        UserError: there are none, which would leave a file that is no array.
+        UserError: there are none, which would leave a file that is no array, or the disk is too small.
     """
     if not len(pixels):
         raise UserError("there are no photos to encode; mark some rows train and some val in the CSV's split column")
+    device = torch.device(device)
     array: np.memmap | None = None
     for start, view, images in _batches(pixels):
-        with torch.autocast("cpu", torch.bfloat16, enabled=native_bf16()):
-            value = encoder(images.contiguous(memory_format=torch.channels_last)).numpy()
+        images = images.to(device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            value = encoder(images).cpu().numpy()
         if array is None:
-            shape = (len(pixels), VIEWS, *value.shape[1:])
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=value.dtype, shape=shape)
+            array = new_array(path, (len(pixels), VIEWS, *value.shape[1:]), value.dtype)
         array[start : start + len(value), view] = value
     if array is not None:
         array.flush()

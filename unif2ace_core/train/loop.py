@@ -1,28 +1,54 @@
 """The one training loop: every recipe runs through it, on one process or under `accelerate launch`.
 
-    for step: batch(seed, step) -> loss -> backward -> clip -> AdamW -> average -> log / evaluate / checkpoint
+    for step: parts(seed, step) -> loss -> backward -> clip -> AdamW -> average -> log / evaluate / checkpoint
 
-Every random draw is a function of (seed, step, rank), so an interrupted run continues bit for bit.
+Every random draw is a function of (seed, step, part), so an interrupted run continues bit for bit. Several processes
+(DDP, FSDP, DeepSpeed) and turns of accumulation divide a step's samples among them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from unif2ace_core.errors import UserError
-from unif2ace_core.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from unif2ace_core.train.checkpoint import (
+    Crew,
+    latest_checkpoint,
+    load_average,
+    load_optimizer,
+    load_weights,
+    optimizer_tensors,
+    read_state,
+    save_checkpoint,
+)
 from unif2ace_core.train.options import TrainConfig, differences
-from unif2ace_core.train.processes import build_accelerator, moved
+from unif2ace_core.train.processes import (
+    Part,
+    average_over,
+    build_accelerator,
+    is_sharded,
+    moved,
+    step_generator,
+    step_part,
+    uses_deepspeed,
+    whole_state,
+    widen_scalars,
+)
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +57,16 @@ class Task(Protocol):
     """What a recipe hands to the loop."""
 
     name: str
+    shardable: bool  # whether FSDP may divide the weights: `export` and `evaluate` then go through what they are given
 
     def modules(self) -> nn.Module:
         """The module whose parameters are trained, averaged and saved."""
 
-    def batch(self, step: int, generator: torch.Generator) -> Any:
-        """The batch of a step, on the CPU; all randomness from `generator`."""
+    def batch(self, step: int, part: Part) -> Any:
+        """A part of a step's batch, on the CPU; all randomness from the part's generators.
+
+        A batch with `denominators` (a tensor of what its losses are averaged over) gets their mean over all parts.
+        """
 
     def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Scalar loss and what to log beside it."""
@@ -44,8 +74,11 @@ class Task(Protocol):
     def evaluate(self) -> dict[str, float]:
         """Metrics on held-out data with the module's current weights."""
 
-    def export(self, directory: Path) -> None:
-        """Write the files used for inference, from the module's current weights."""
+    def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
+        """Write the files used for inference.
+
+        `weights` is the averaged state of `modules()`, whole and on the CPU; the module holds it too, unless sharded.
+        """
 
 
 @dataclass
@@ -65,19 +98,15 @@ class Progress:
 class _Objective(nn.Module):
     """Makes the loss a `forward`, so that distributed wrappers see it."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, device: torch.device, bf16: bool) -> None:
         super().__init__()
         self.module = task.modules()
-        self._loss = task.loss
+        self._loss, self._device, self._bf16 = task.loss, device, bf16
 
     def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        return self._loss(batch, generator)
-
-
-def step_generator(seed: int, step: int, rank: int = 0, stream: int = 0) -> torch.Generator:
-    """A CPU generator that depends on (seed, step, rank, stream) alone; rank is below `MOST_PROCESSES`."""
-    mixed = (seed * 1_000_003 + step) * 64 + rank
-    return torch.Generator().manual_seed((mixed * 8 + stream) % (2**63))
+        # every engine keeps fp32 weights: FSDP and DeepSpeed would cast theirs, but not the inputs inside a batch
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            return self._loss(batch, generator)
 
 
 def native_bf16() -> bool:
@@ -95,19 +124,41 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
     return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup)) * falling
 
 
-def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices and kernels only."""
+def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW with weight decay on matrices and kernels only.
+
+    Raises:
+        UserError: 8-bit states without CUDA or bitsandbytes.
+    """
     parameters = [p for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
+    kind = adamw_8bit() if config.optimizer == "adamw8bit" else torch.optim.AdamW
+    return kind(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
+
+
+def adamw_8bit() -> Any:
+    """bitsandbytes' AdamW, whose states take two bytes a parameter instead of eight.
+
+    Raises:
+        UserError: no CUDA device, or bitsandbytes is missing.
+    """
+    if not torch.cuda.is_available():
+        raise UserError("optimizer=adamw8bit needs a CUDA device; use optimizer=adamw here")
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise UserError("optimizer=adamw8bit needs bitsandbytes; run 'pip install bitsandbytes'") from error
+    return AdamW8bit
 
 
 @torch.no_grad()
 def update_average(ema: dict[str, Tensor], module: nn.Module, step: int, decay: float) -> None:
     """Exponential moving average with a short memory at the start, float buffers included; whole numbers are copied."""
+    if not ema:
+        return
     weight = 1 - min(decay, (1 + step) / (10 + step))
     for name, value in module.state_dict().items():
         if value.is_floating_point():
@@ -118,87 +169,182 @@ def update_average(ema: dict[str, Tensor], module: nn.Module, step: int, decay: 
 
 @contextmanager
 def averaged_weights(module: nn.Module, ema: dict[str, Tensor]) -> Iterator[None]:
-    """Run the body with the averaged weights in the module, then put the trained ones back."""
-    own = {name: value.clone() for name, value in module.state_dict().items()}
+    """Run the body with the averaged weights (if any) in the module, then put the trained ones back."""
+    own = {name: value.clone() for name, value in module.state_dict().items()} if ema else {}
     training = module.training
-    module.load_state_dict(ema)
+    if ema:
+        module.load_state_dict(ema)
     module.eval()
     try:
         yield
     finally:
-        module.load_state_dict(own)
+        if own:
+            module.load_state_dict(own)
         module.train(training)
 
 
 class Trainer:
     """Runs a task to its last step; see `train`."""
 
-    def __init__(self, task: Task, config: TrainConfig, output: Path) -> None:
+    def __init__(self, task: Task, config: TrainConfig, output: Path, resume: bool = False) -> None:
+        """Build the run, at its start or where its newest checkpoint stands.
+
+        Raises:
+            UserError: `resume` finds no checkpoint or another recipe's, or the launch does not fit the settings.
+        """
         if config.threads:
             torch.set_num_threads(config.threads)
         bf16 = config.precision == "bf16" or (config.precision == "auto" and native_bf16())
-        self.accelerator = build_accelerator(bf16)
+        self.accelerator = build_accelerator(config.accumulation)
         self.task, self.config, self.output, self.step = task, config, output, 0
-        self.module = task.modules().to(self.accelerator.device)
-        self.ema = {name: value.clone() for name, value in self.module.state_dict().items()}
+        self.module = task.modules()
+        self.sharded = is_sharded(self.accelerator)
+        check_launch(self.accelerator, task, config)
+        checkpoint = self.find_checkpoint() if resume else None
+        if checkpoint:
+            load_weights(checkpoint, self.module)
+        self.module = self.module.to(self.accelerator.device)
+        divided = self.sharded or uses_deepspeed(self.accelerator)
+        self.scalars = widen_scalars(self.module) if divided else []
+        prepare_deepspeed(self.accelerator, config)
         self.objective, self.optimizer = self.accelerator.prepare(
-            _Objective(task), build_optimizer(self.module, config)
+            _Objective(task, self.accelerator.device, bf16), build_optimizer(self.module, config)
         )
+        self.ema = {name: value.clone() for name, value in self.module.state_dict().items()} if config.ema else {}
+        if checkpoint:
+            self.resume(checkpoint)
 
-    def resume(self) -> None:
-        """Load the newest checkpoint under the output directory.
+    def find_checkpoint(self) -> Path:
+        """The newest checkpoint under the output directory.
 
         Raises:
             UserError: there is none, or it is another recipe's.
         """
         check_output(self.output, resume=True)
         found = cast("Path", latest_checkpoint(self.output))
-        state = load_checkpoint(found, self.module, self.ema, self.optimizer)
-        if state.get("recipe") != self.task.name:
-            raise UserError(f"{found} belongs to recipe {state.get('recipe')!r}, not {self.task.name!r}")
+        recipe = read_state(found).get("recipe")
+        if recipe != self.task.name:
+            raise UserError(f"{found} belongs to recipe {recipe!r}, not {self.task.name!r}")
+        return found
+
+    def resume(self, checkpoint: Path) -> None:
+        """Everything of a checkpoint but the weights, which went in before they were divided."""
+        state = read_state(checkpoint)
+        load_average(checkpoint, self.ema)
+        restored = load_optimizer(checkpoint, self.optimizer)
         self.step = int(state["step"])
         changed = differences(state.get("config", {}), self.config)
-        if changed and self.accelerator.is_main_process:
+        if self.accelerator.is_main_process and changed:
             logger.warning("resuming with settings other than the checkpoint's: %s", ", ".join(changed))
+        if self.accelerator.is_main_process and not restored:
+            logger.warning("%s holds no optimizer state; it starts anew", checkpoint)
+
+    def parts(self) -> list[Any]:
+        """This process's parts of the step's batch, on its device."""
+        turns, index = self.config.accumulation, self.accelerator.process_index
+        count = turns * self.accelerator.num_processes
+        seed, device = self.config.seed, self.accelerator.device
+        own = [index * turns + turn for turn in range(turns)]
+        parts = [self.task.batch(self.step, step_part(seed, self.step, each, count)) for each in own]
+        if hasattr(parts[0], "denominators"):
+            mean = average_over([part.denominators for part in parts], device)
+            parts = [replace(part, denominators=mean) for part in parts]
+        return [moved(part, device) for part in parts]
 
     def update(self) -> tuple[float, dict[str, float]]:
-        """One optimizer step."""
-        rank, seed = self.accelerator.process_index, self.config.seed
-        rate = learning_rate_at(self.step, self.config)
+        """One optimizer step; returns the loss and what else to log, means over this process's parts."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        batch = moved(self.task.batch(self.step, step_generator(seed, self.step, rank)), self.accelerator.device)
-        loss, metrics = self.objective(batch, step_generator(seed, self.step, rank, stream=1))
-        self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.max_gradient_norm)
-        self.optimizer.step()
+            group["lr"] = learning_rate_at(self.step, self.config)
+        rows, first = [], self.accelerator.process_index * self.config.accumulation
+        for turn, part in enumerate(self.parts()):
+            with self.accelerator.accumulate(self.objective):
+                generator = step_generator(self.config.seed, self.step, first + turn, stream=2)
+                loss, metrics = self.objective(part, generator)
+                self.accelerator.backward(loss)
+                rows.append({"loss": float(loss.detach()), **metrics})
+                if self.accelerator.sync_gradients:
+                    rows[-1]["gradient_norm"] = self.clip()
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
         update_average(self.ema, self.module, self.step, self.config.ema)
         self.step += 1
-        return float(loss.detach()), {**metrics, "gradient_norm": float(norm)}
+        means = _mean(rows)
+        return means.pop("loss"), means
+
+    def clip(self) -> float:
+        """Limit the gradients' norm; returns it as it was."""
+        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.max_gradient_norm)
+        return float(norm) if norm is not None else math.nan  # DeepSpeed clips by its own config
 
     def checkpoint(self) -> None:
-        """Save on the main process."""
-        if self.accelerator.is_main_process:
-            state = {"recipe": self.task.name, "config": asdict(self.config)}
-            save_checkpoint(self.output, self.step, self.module, self.ema, self.optimizer, state)
+        """Save; every process calls it."""
+        accelerator = self.accelerator
+        state = {"recipe": self.task.name, "config": asdict(self.config)}
+        tensors = {"model": self.weights(), "ema": self.ema}
+        if not uses_deepspeed(accelerator):
+            tensors["optimizer"] = optimizer_tensors(self.optimizer)
+        crew = Crew(accelerator.is_main_process, self.sharded, accelerator.wait_for_everyone)
+        save_checkpoint(self.output, self.step, tensors, state, crew)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The module's state; under DeepSpeed gathered from where it is kept."""
+        if not uses_deepspeed(self.accelerator):
+            return self.module.state_dict()
+        found = self.accelerator.get_state_dict(self.objective) or {}
+        named = {name.removeprefix("module."): value for name, value in found.items()}
+        return {name: value.reshape(()) if name in self.scalars else value for name, value in named.items()}
 
     def evaluate(self) -> dict[str, float]:
-        """The task's metrics with the averaged weights."""
+        """The task's metrics with the averaged weights; every process calls it."""
         with averaged_weights(self.module, self.ema), torch.no_grad():
-            return self.task.evaluate()
+            if self.sharded:
+                self.objective.unshard()  # what stands outside the blocks is used without the objective's forward
+            try:
+                return self.task.evaluate()
+            finally:
+                if self.sharded:
+                    self.objective.reshard()
 
     def export(self) -> None:
-        """Write the inference files of the averaged weights to OUTPUT/export."""
-        if self.accelerator.is_main_process:
-            with averaged_weights(self.module, self.ema):
-                self.task.export(self.output / "export")
+        """Write the inference files of the averaged weights to OUTPUT/export; every process calls it."""
+        main = self.accelerator.is_main_process
+        weights = whole_state(self.ema or self.weights(), self.scalars, keep=main)
+        if main:
+            with contextlib.nullcontext() if self.sharded else averaged_weights(self.module, self.ema):
+                self.task.export(self.output / "export", weights)
 
     def log(self, progress: Progress) -> None:
         """Append one JSON line to OUTPUT/log.jsonl."""
         if self.accelerator.is_main_process:
             with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(progress)) + "\n")
+
+
+def check_launch(accelerator: Accelerator, task: Task, config: TrainConfig) -> None:
+    """Refuse settings that do not go with the processes.
+
+    Raises:
+        UserError: what to change.
+    """
+    processes = accelerator.num_processes
+    if config.batch_size % (processes * config.accumulation):
+        raise UserError(
+            f"batch_size={config.batch_size} cannot be divided among {processes} processes with "
+            f"accumulation={config.accumulation}; give a multiple of {processes * config.accumulation}"
+        )
+    if is_sharded(accelerator) and not task.shardable:
+        raise UserError(f"recipe {task.name} is too small to shard; launch it without FSDP")
+    if is_sharded(accelerator) and config.optimizer != "adamw":
+        raise UserError(f"optimizer={config.optimizer} does not know FSDP's tensors; use optimizer=adamw with FSDP")
+    if uses_deepspeed(accelerator) and config.ema:
+        raise UserError(f"ema={config.ema} needs the whole weights at every step, which DeepSpeed divides; give ema=0")
+
+
+def prepare_deepspeed(accelerator: Accelerator, config: TrainConfig) -> None:
+    """DeepSpeed wants to know the rows of a part, which it would read off a data loader."""
+    if uses_deepspeed(accelerator):
+        rows = config.batch_size // (accelerator.num_processes * config.accumulation)
+        accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = rows
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -209,6 +355,13 @@ def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
         values = [row[name] for row in rows if name in row]
         means[name] = round(sum(values) / len(values), 6)
     return means
+
+
+def _mean_over_processes(row: dict[str, float]) -> dict[str, float]:
+    """Average each metric over the processes that have it."""
+    from accelerate.utils import gather_object
+
+    return _mean(gather_object([row]))
 
 
 def check_output(output: Path, resume: bool) -> None:
@@ -234,9 +387,7 @@ def train(
     """
     check_output(output, resume)
     output.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(task, config, output)
-    if resume:
-        trainer.resume()
+    trainer = Trainer(task, config, output, resume)
     trainer.module.train()
     rows: list[dict[str, float]] = []
     began, mark = time.monotonic(), trainer.step
@@ -249,8 +400,8 @@ def train(
             trainer.checkpoint()
         if done or evaluate or trainer.step % config.log_every == 0:
             rate = (trainer.step - mark) / (time.monotonic() - began)
-            samples = rate * config.batch_size * trainer.accelerator.num_processes
-            means = _mean(rows)
+            samples = rate * config.batch_size
+            means = _mean_over_processes(_mean(rows))
             progress = Progress(
                 trainer.step,
                 config.steps,

@@ -1,4 +1,8 @@
-"""Mixed batches of both tasks: captions over masked codes (T2I) and questions over clean codes (MMU), in one tensor."""
+"""Mixed batches of both tasks: captions over masked codes (T2I) and questions over clean codes (MMU), in one tensor.
+
+What a row holds depends on the step's common draws and the row's own seed, never on who computes it: the parts of a
+step, put together, are the rows that one process would have drawn.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +21,7 @@ from unif2ace_core.data.questions import describe_question, description, label_r
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.diffusion.d3diff import MaskedCodes, draw_mask
 from unif2ace_core.errors import UserError
+from unif2ace_core.model.sequence_moe import exploration_draws
 from unif2ace_core.model.transformer import Features
 from unif2ace_core.tokens.sequence import Batch, Row, collate, mmu_row, t2i_row
 from unif2ace_core.tokens.text import TextTokenizer
@@ -47,6 +53,24 @@ class MixedBatch:
     features: Features
     targets: Tensor  # (T, N) codes of the T2I rows
     masked: MaskedCodes  # of the T2I rows
+    exploration: Tensor  # (B, MoE layers, columns) uniform draws for the sequence routers
+    denominators: Tensor  # (2,) what losses are divided by: pictures and answers; here, or a part's mean over the step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a step's common draws decide about its rows; T2I rows come first."""
+
+    records: list[int]  # which record each row shows
+    views: list[int]
+    seeds: list[int]  # of each row's own draws
+    generated: int  # T2I rows
+    budget: int  # text tokens of a row
+    masks: Tensor  # (generated, N) bool
+    weights: Tensor  # (generated,) of D3Diff
+    levels: Tensor  # (generated,) mask probabilities
+    keep: Tensor  # (2, B) bool: whether a row gets CLIP and face features
+    exploration: Tensor  # (B, MoE layers, columns)
 
 
 def check_labels(records: Sequence[FaceRecord], config: MixtureConfig) -> None:
@@ -76,27 +100,59 @@ class Mixture:
         self.known = [i for i, record in enumerate(records) if record.labels]
         self.rates = label_rates(records)
 
-    def draw(self, size: int, generator: torch.Generator) -> MixedBatch:
-        """One batch of `size` rows."""
+    def plan(self, size: int, generator: torch.Generator) -> Plan:
+        """The common draws for a step of `size` rows."""
         rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
         generated = round(size * self.config.t2i_share) if self.drawable else 0
         chosen = rng.choices(self.drawable, cum_weights=self.odds, k=generated) if generated else []
         chosen += [rng.choice(self.known) for _ in range(size - generated)]
-        views = [rng.randrange(self.data.codes.shape[1]) for _ in chosen]
-        budget = self.config.long_budget if rng.random() < self.config.long_share else self.config.text_budget
-        codes = torch.stack(
-            [torch.from_numpy(self.data.codes[i, v].astype("int64")) for i, v in zip(chosen, views, strict=True)]
+        blank = torch.zeros(generated, self.model.positions, dtype=torch.long)
+        masked = draw_mask(blank, generator, law=self.config.mask_law, mask_id=self.model.codes)
+        return Plan(
+            records=chosen,
+            views=[rng.randrange(self.data.codes.shape[1]) for _ in chosen],
+            seeds=[rng.getrandbits(62) for _ in chosen],
+            generated=generated,
+            budget=self.config.long_budget if rng.random() < self.config.long_share else self.config.text_budget,
+            masks=masked.mask,
+            weights=masked.weight,
+            levels=masked.mask_probability,
+            keep=torch.rand(2, size, generator=generator) >= self.config.expert_dropout,
+            exploration=exploration_draws(self.model, size, generator),
         )
-        masked = draw_mask(codes[:generated], generator, law=self.config.mask_law, mask_id=self.model.codes)
+
+    def draw(self, size: int, generator: torch.Generator, index: int = 0, count: int = 1) -> MixedBatch:
+        """Of a batch of `size` rows every `count`-th one, from row `index` on."""
+        plan = self.plan(size, generator)
+        own = list(range(index, size, count))
+        drawn, asked = [r for r in own if r < plan.generated], [r for r in own if r >= plan.generated]
+        targets = self.codes(plan, drawn)
+        codes = targets.masked_fill(plan.masks[drawn], self.model.codes)
+        masked = MaskedCodes(codes, plan.masks[drawn], plan.weights[drawn], plan.levels[drawn])
+        seeds = {row: random.Random(plan.seeds[row]) for row in own}
         rows = [
-            self.t2i(self.records[i], masked.codes[n].tolist(), budget, rng) for n, i in enumerate(chosen[:generated])
+            self.t2i(self.records[plan.records[row]], codes[n].tolist(), plan.budget, seeds[row])
+            for n, row in enumerate(drawn)
         ]
+        clean = self.codes(plan, asked)
         rows += [
-            self.mmu(self.records[i], codes[n + generated].tolist(), budget, rng)
-            for n, i in enumerate(chosen[generated:])
+            self.mmu(self.records[plan.records[row]], clean[n].tolist(), plan.budget, seeds[row])
+            for n, row in enumerate(asked)
         ]
-        features = self.features(chosen, views, generated, generator)
-        return MixedBatch(collate(rows, self.model, multiple=8), features, codes[:generated], masked)
+        answers = sum(max(row.turns) for row in rows[len(drawn) :])
+        return MixedBatch(
+            collate(rows, self.model, multiple=8),
+            self.features(plan, own),
+            targets,
+            masked,
+            plan.exploration[own],
+            torch.tensor([len(drawn), answers], dtype=torch.float32),
+        )
+
+    def codes(self, plan: Plan, rows: Sequence[int]) -> Tensor:
+        """Image codes (len(rows), N) of some rows."""
+        found = [self.data.codes[plan.records[row], plan.views[row]].astype("int64") for row in rows]
+        return torch.from_numpy(np.array(found, dtype="int64").reshape(-1, self.model.positions))
 
     def t2i(self, record: FaceRecord, codes: list[int], budget: int, rng: random.Random) -> Row:
         """A generation row; now and then without its prompt."""
@@ -123,20 +179,18 @@ class Mixture:
             turns.append(turn)
         return turns
 
-    def features(self, chosen: list[int], views: list[int], generated: int, generator: torch.Generator) -> Features:
+    def features(self, plan: Plan, rows: Sequence[int]) -> Features:
         """Expert features of the MMU rows (zeros for T2I rows), some withheld, and fresh noise."""
-        size, model = len(chosen), self.model
-        clip = torch.zeros(size, *self.data.clip.shape[2:])
-        face = torch.zeros(size, 1, model.face_width)
-        for row in range(generated, size):
-            clip[row] = torch.from_numpy(self.data.clip[chosen[row], views[row]].astype("float32"))
-            if self.data.face is not None:
-                face[row, 0] = torch.from_numpy(self.data.face[chosen[row], views[row]].astype("float32"))
-        keep = torch.rand(2, size, generator=generator) >= self.config.expert_dropout
-        return Features(
-            clip,
-            face if self.data.face is not None else None,
-            torch.randn(size, model.noise_tokens, model.noise_width, generator=generator),
-            keep[0],
-            keep[1],
-        )
+        model = self.model
+        clip = torch.zeros(len(rows), *self.data.clip.shape[2:])
+        face = torch.zeros(len(rows), 1, model.face_width)
+        noise = torch.empty(len(rows), model.noise_tokens, model.noise_width)
+        for n, row in enumerate(rows):
+            place = (plan.records[row], plan.views[row])
+            noise[n].normal_(generator=torch.Generator().manual_seed(plan.seeds[row]))
+            if row >= plan.generated:
+                clip[n] = torch.from_numpy(self.data.clip[place].astype("float32"))
+                if self.data.face is not None:
+                    face[n, 0] = torch.from_numpy(self.data.face[place].astype("float32"))
+        has_face = self.data.face is not None
+        return Features(clip, face if has_face else None, noise, plan.keep[0][rows], plan.keep[1][rows])

@@ -1,4 +1,8 @@
-"""The joint objective: L = mmu_weight L_MMU + L_D3Diff + lambda (L_balance,T2I + L_balance,MMU) (paper, section 3)."""
+"""The joint objective: L = mmu_weight L_MMU + L_D3Diff + lambda_t2i L_balance,T2I + lambda_mmu L_balance,MMU.
+
+Paper, section 3. Every term is an average over all rows of a step: over its pictures, answers and tokens on all
+processes. A part's loss is its share times the number of parts, so the mean over parts is the loss of the whole.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unif2ace_core.config import GROUPS, Group
 from unif2ace_core.diffusion.d3diff import D3DiffConfig, d3diff_loss
 from unif2ace_core.model.sequence_moe import Exploration
 from unif2ace_core.model.transformer import Output, UniF2ace
 from unif2ace_core.tokens.sequence import IGNORE
 from unif2ace_core.train.mixture import MixedBatch
+from unif2ace_core.train.processes import sum_over_processes, world_size
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,8 @@ class ObjectiveConfig:
     mode: str = "normalized"  # of D3Diff
     terms: str = "both"  # of D3Diff: both, mask or score
     mmu_weight: float = 1.0  # of the answers' nats
-    balance_weight: float = 0.01  # lambda, for both groups
+    balance_t2i: float = 0.01  # lambda of the generation group
+    balance_mmu: float = 0.01  # lambda of the understanding group
 
 
 def run_model(model: UniF2ace, batch: MixedBatch, exploration: Exploration | None = None) -> Output:
@@ -57,7 +64,8 @@ def generation_terms(
         mask_probability=batch.masked.mask_probability,
     )
     per_code = float(terms.image_ce.sum() / max(1, len(image)))
-    return terms.loss, {"d3diff": float(terms.loss.detach()), "code_ce": per_code}
+    loss = terms.loss * (rows / batch.denominators[0])
+    return loss, {"d3diff": float(loss.detach()), "code_ce": per_code}
 
 
 def understanding_terms(model: UniF2ace, output: Output, batch: MixedBatch) -> tuple[Tensor, dict[str, float]]:
@@ -71,9 +79,33 @@ def understanding_terms(model: UniF2ace, output: Output, batch: MixedBatch) -> t
     answer = row * 1024 + batch.sequences.turns[row, column]
     _, answer = answer.unique(return_inverse=True)
     answers = int(answer.max()) + 1
-    loss = F.cross_entropy(logits, targets, reduction="sum") / answers
+    loss = F.cross_entropy(logits, targets, reduction="sum") / batch.denominators[1]
     wrong = torch.zeros(answers, device=row.device).index_add(0, answer, (logits.argmax(-1) != targets).float())
     return loss, {"answer_nats": float(loss.detach()), "answers_right": float((wrong == 0).float().mean())}
+
+
+def balance_terms(output: Output) -> dict[str, Tensor]:
+    """L_balance of each group that has tokens on any process, mean over MoE layers.
+
+    Loads and probabilities are summed over processes before they are multiplied; the gradient of a process is that of
+    its own tokens, which the mean over processes turns into the gradient of the sum.
+    """
+    found: dict[str, Tensor] = {}
+    for name in (kind.name.lower() for kind in GROUPS):
+        layers = [layer[name] for layer in output.loads if name in layer]
+        if not layers:
+            continue
+        own = torch.stack([load.probability for load in layers])  # (layers, n)
+        chosen = torch.stack([load.chosen for load in layers])
+        tokens = own.new_tensor([load.tokens for load in layers])
+        totals = sum_over_processes(torch.cat([own, chosen, tokens[:, None]], 1))
+        n, processes = own.shape[1], world_size()
+        probability = processes * own + (totals[:, :n] - processes * own).detach()
+        chosen, tokens = totals[:, n : 2 * n], totals[:, -1:]
+        loads = n * chosen / chosen.sum(1, keepdim=True).clamp_min(1)
+        if float(tokens.sum()):
+            found[name] = (loads * probability / tokens.clamp_min(1)).sum(1).mean()
+    return found
 
 
 def joint_loss(
@@ -83,9 +115,11 @@ def joint_loss(
     output = run_model(model, batch, exploration)
     d3diff, generation = generation_terms(model, output, batch, config)
     answers, understanding = understanding_terms(model, output, batch)
-    balance = sum(output.balance.values(), start=d3diff.new_zeros(()))
-    metrics = {f"balance_{name}": float(value.detach()) for name, value in output.balance.items()}
-    total = d3diff + config.mmu_weight * answers + config.balance_weight * balance
+    balance = balance_terms(output)
+    metrics = {f"balance_{name}": float(value.detach()) for name, value in balance.items()}
+    weights = {Group.T2I.name.lower(): config.balance_t2i, Group.MMU.name.lower(): config.balance_mmu}
+    total = d3diff + config.mmu_weight * answers
+    total = total + sum((weights[name] * value for name, value in balance.items()), start=total.new_zeros(()))
     return total, generation | understanding | metrics | gate_metrics(model, output)
 
 

@@ -18,14 +18,16 @@ class TrainConfig:
     """What all recipes share."""
 
     steps: int = 1000  # optimizer steps in the whole schedule
-    batch_size: int = 32  # samples per step and process
+    batch_size: int = 32  # samples per optimizer step, over all processes
+    accumulation: int = 1  # turns in which a process computes its samples of a step
     learning_rate: float = 1e-3  # peak
     warmup: int = 100  # steps of linear warm-up
     decay: float = 0.3  # last share of the steps over which the rate falls linearly to zero
     weight_decay: float = 0.01  # AdamW, matrices only
     beta2: float = 0.99  # AdamW's second moment; shorter memory suits short runs
+    optimizer: str = "adamw"  # adamw, or adamw8bit: bitsandbytes' states of one byte, on CUDA
     max_gradient_norm: float = 1.0  # gradients are scaled down to it
-    ema: float = 0.999  # decay of the averaged weights that are exported
+    ema: float = 0.999  # decay of the averaged weights that are exported; 0 keeps none and exports the weights
     seed: int = 0  # every draw is a function of (seed, step)
     precision: str = "auto"  # auto, fp32 or bf16; auto takes bf16 where the processor multiplies it natively
     threads: int = 0  # CPU threads; 0 leaves torch's choice
@@ -36,11 +38,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no run can have, before any work."""
-        check_range(self, ("steps", "batch_size", "log_every", "save_every"), 1)
+        check_range(self, ("steps", "batch_size", "accumulation", "log_every", "save_every"), 1)
         check_range(self, ("warmup", "eval_every", "threads", "weight_decay", "max_gradient_norm"), 0)
         check_range(self, ("decay", "ema"), 0, 1)
         check_range(self, ("beta2",), 0, 0.99999)
         check_choice(self, "precision", ("auto", "fp32", "bf16"))
+        check_choice(self, "optimizer", ("adamw", "adamw8bit"))
         if not 0 < self.learning_rate < math.inf:
             raise UserError(f"learning_rate={self.learning_rate} is not above 0; 1e-3 is a good start")
 

@@ -68,30 +68,42 @@ def run(
 
 
 def plan(recipe: str, data: Path, output: Path, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What `--dry-run` shows: the settings, sizes and a time estimate from one timed step.
+    """What `--dry-run` shows: the settings, sizes, an estimate per graphics card, and one timed step where it fits.
 
-    Nothing is written under `output`, but the data are prepared as for a run, which takes long the first time: photos
-    and codes go into the user's cache, where the run finds them.
+    Nothing is written under `output`, but where a step is timed the data are prepared as for a run, which takes long
+    the first time: photos and codes go into the user's cache, where the run finds them.
     """
+    module, config = load_recipe(recipe, overrides or {})
+    check_data(data)
+    forecast = module.forecast(config) if hasattr(module, "forecast") else {}
+    settings = {"recipe": recipe, "data": str(data), "output": str(output), **vars(config)}
+    timed = time_a_step(module, config, data, output) if fits_here(forecast.get("gb_alone", 0.0)) else {}
+    return {**settings, **forecast, **timed, "samples": config.steps * config.batch_size}
+
+
+def fits_here(gigabytes: float) -> bool:
+    """Whether this machine has the memory for a run: of its graphics card, else its own."""
+    import psutil
+    import torch
+
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available
+    return gigabytes * 1e9 < 0.8 * free
+
+
+def time_a_step(module: ModuleType, config: TrainConfig, data: Path, output: Path) -> dict[str, Any]:
+    """Seconds of the second of two steps, and what follows."""
     import time
 
     from unif2ace_core.train.loop import Trainer
 
-    module, config = load_recipe(recipe, overrides or {})
-    task = build_task(module, config, data, output)
-    trainer = Trainer(task, config, output)
+    trainer = Trainer(build_task(module, config, data, output), config, output)
     trainer.update()
     began = time.monotonic()
     trainer.update()
     seconds = time.monotonic() - began
     parameters = sum(p.numel() for p in trainer.module.parameters() if p.requires_grad)
     return {
-        "recipe": recipe,
-        "data": str(data),
-        "output": str(output),
-        **vars(config),
         "parameters": parameters,
-        "samples": config.steps * config.batch_size,
         "seconds_per_step": round(seconds, 3),
         "hours": round(seconds * config.steps / 3600, 2),
     }

@@ -1,8 +1,12 @@
-"""A part of the model on disk: NAME.safetensors (fp16) with NAME.json beside it."""
+"""A part of the model on disk: NAME.safetensors (fp16) with NAME.json beside it.
+
+Parts that are trained here state no `kind` in NAME.json; those of other programs do.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +15,7 @@ import torch
 from torch import nn
 
 from unif2ace_core.errors import UserError
-from unif2ace_core.weights.configs import read_config
+from unif2ace_core.weights.configs import read_config, read_json
 from unif2ace_core.weights.store import load_module, load_tensors, save_tensors, write_text_atomic
 
 M = TypeVar("M", bound=nn.Module)
@@ -24,6 +28,34 @@ def save_part(directory: Path, name: str, module: nn.Module, config: Any) -> Non
     write_text_atomic(directory / f"{name}.json", json.dumps(asdict(config), indent=1) + "\n")
 
 
+def part_kind(directory: Path, name: str, known: Sequence[str]) -> str | None:
+    """The `kind` in NAME.json, None where it states none.
+
+    Raises:
+        UserError: the file is missing or malformed, or the kind is none of the known ones.
+    """
+    path = directory / f"{name}.json"
+    kind = read_json(path).get("kind")
+    if kind is not None and kind not in known:
+        raise UserError(f"{path} has kind {kind!r}, known is {', '.join(known)}; was it written by a newer version?")
+    return kind
+
+
+def has_part(directory: Path, name: str) -> bool:
+    """Whether a folder holds a part: its weights, or a NAME.json of another program's part."""
+    path = directory / f"{name}.json"
+    return (directory / f"{name}.safetensors").exists() or (path.is_file() and "kind" in read_json(path))
+
+
+def refuse_existing(directory: Path, names: Sequence[str], force: bool) -> None:
+    """Raise `UserError` where a part is in the way of a new one, or where a folder can't be."""
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is a file; choose a folder")
+    there = [name for name in names if (directory / name).exists()]
+    if there and not force:
+        raise UserError(f"{directory / there[0]} exists; add --force or choose another folder")
+
+
 def load_part(directory: Path, name: str, kind: type[M], config_kind: type[Any]) -> M:
     """Build `kind(config)` and read its weights, in fp32, ready for inference.
 
@@ -32,11 +64,23 @@ def load_part(directory: Path, name: str, kind: type[M], config_kind: type[Any])
     """
     config = read_config(directory / f"{name}.json", config_kind)
     try:
-        with torch.device("meta"):
-            module = kind(config)
-    except (ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+        module = build(kind, config)
+    except UserError:
+        raise
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AssertionError) as error:
         raise UserError(f"{directory / name}.json has impossible sizes ({error}); download the model again") from error
-    module = module.to_empty(device="cpu").eval().requires_grad_(False)
     path = directory / f"{name}.safetensors"
     load_module(module, load_tensors(path), path)
     return module
+
+
+def build(kind: type[M], config: Any) -> M:
+    """`kind(config)` for inference, without the time it takes to draw weights that are read anyway."""
+    with torch.device("meta"):
+        module = kind(config)
+    stored = module.state_dict().keys()
+    if any(name not in stored for name, _ in module.named_buffers()):
+        module = kind(config)  # what the file leaves out is computed by the constructor
+    else:
+        module = module.to_empty(device="cpu")
+    return module.eval().requires_grad_(False)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from unif2ace_core import __version__
 from unif2ace_core.config import ModelConfig
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.clip import ClipConfig, ClipEncoder
-from unif2ace_core.experts.face import FaceEncoder
+from unif2ace_core.experts.clip import ClipExpert, clip_width, load_clip_expert
+from unif2ace_core.experts.face import FaceEncoder, face_width, load_face_expert
 from unif2ace_core.experts.locate import Locator
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.tokens.codec import Codec, CodecConfig
 from unif2ace_core.tokens.magvit import KIND, MagvitConfig, MagvitV2
 from unif2ace_core.tokens.text import TextTokenizer
-from unif2ace_core.weights.configs import from_dict, read_json
-from unif2ace_core.weights.parts import load_part
+from unif2ace_core.weights.configs import from_dict, read_config, read_json
+from unif2ace_core.weights.parts import has_part, load_part, part_kind
 from unif2ace_core.weights.store import FORMAT, load_module, load_tensors
+
+if TYPE_CHECKING:
+    from unif2ace_core.experts.insightface_model import InsightFaceEncoder
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "mini"
 PARTS = ("transformer", "codec", "clip", "face", "locator")
@@ -36,6 +39,7 @@ class GenerationDefaults:
     guidance: float = 5.0
     temperature: float = 0.6
     sampler: str = "halton"
+    guidance_schedule: str = "constant"  # see diffusion/guidance.py; absent in older config.json files
 
 
 def config_json(name: str, model: ModelConfig, generation: GenerationDefaults) -> str:
@@ -63,8 +67,8 @@ class LoadedModel:
     version: str  # of the package that wrote the weights
     transformer: UniF2ace
     codec: Codec | MagvitV2
-    clip: ClipEncoder | None = None
-    face: FaceEncoder | None = None
+    clip: ClipExpert | None = None
+    face: FaceEncoder | InsightFaceEncoder | None = None
     locator: Locator | None = None
 
 
@@ -144,15 +148,46 @@ def load_transformer(directory: Path, values: dict[str, Any], config: ModelConfi
     return model.to(device)
 
 
+def codec_config(directory: Path) -> CodecConfig | MagvitConfig:
+    """Sizes of the image tokenizer in a folder, of either kind, without reading its weights.
+
+    Raises:
+        UserError: codec.json is missing, malformed, or of an unknown kind.
+    """
+    path = directory / "codec.json"
+    if part_kind(directory, "codec", (KIND,)):
+        return read_config(path, MagvitConfig)
+    return read_config(path, CodecConfig)
+
+
 def load_codec(directory: Path) -> Codec | MagvitV2:
     """The image tokenizer of a model: the embedded kind, or MAGVIT-v2 where codec.json says so.
 
     Raises:
         UserError: a file is missing, unreadable, or does not fit its config.
     """
-    if read_json(directory / "codec.json").get("kind") == KIND:
+    if isinstance(codec_config(directory), MagvitConfig):
         return load_part(directory, "codec", MagvitV2, MagvitConfig)
     return load_part(directory, "codec", Codec, CodecConfig)
+
+
+def check_sizes(directory: Path, config: ModelConfig, experts: Collection[str]) -> None:
+    """Compare the codec and the experts of a folder with what its transformer reads.
+
+    Raises:
+        UserError: a codebook, a grid or a width differs.
+    """
+    codec = codec_config(directory)
+    found: dict[str, Any] = {"codes": codec.codes, "grid": codec.grid}
+    origins = dict.fromkeys(found, "codec.json")
+    for name, width in (("clip", clip_width), ("face", face_width)):
+        if name in experts and name in config.sequence_mmu:
+            found[f"{name}_width"], origins[f"{name}_width"] = width(directory), f"{name}.json"
+    for field, value in found.items():
+        if value != (own := getattr(config, field)):
+            raise UserError(
+                f"{directory / origins[field]} gives {field} {value}, config.json has {own}; take both from one model"
+            )
 
 
 def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] | None = None) -> LoadedModel:
@@ -172,7 +207,8 @@ def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] |
     unknown = wanted - set(PARTS)
     if unknown:
         raise ValueError(f"unknown parts {sorted(unknown)}; choose from {PARTS}")
-    there = {name for name in ("clip", "face", "locator") if (directory / f"{name}.safetensors").exists()} & wanted
+    there = {name for name in ("clip", "face", "locator") if name in wanted and has_part(directory, name)}
+    check_sizes(directory, config, there)
     config_path = directory / "config.json"
     tokenizer = TextTokenizer.load(directory / "tokenizer.json")
     if tokenizer.size > config.text_vocabulary:
@@ -190,7 +226,7 @@ def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] |
         version=str(values.get("version", __version__)),
         transformer=load_transformer(directory, values, config, target),
         codec=load_codec(directory).to(target),
-        clip=load_part(directory, "clip", ClipEncoder, ClipConfig).to(target) if "clip" in there else None,
-        face=FaceEncoder.load(directory).to(target) if "face" in there else None,
+        clip=load_clip_expert(directory).to(target) if "clip" in there else None,
+        face=load_face_expert(directory).to(target) if "face" in there else None,
         locator=Locator.load(directory) if "locator" in there else None,
     )

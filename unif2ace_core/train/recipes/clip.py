@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from unif2ace_core.experts.clip import ClipConfig, ClipEncoder, attribute_slices
 from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.options import TrainConfig, as_path
-from unif2ace_core.train.processes import device_of
+from unif2ace_core.train.processes import Part, device_of
 from unif2ace_core.train.records import split_records, training_pixels
 from unif2ace_core.weights.parts import save_part
 from unif2ace_core.weights.store import load_module, load_tensors, save_tensors
@@ -82,6 +82,7 @@ class ClipTask:
     """See `unif2ace_core.train.loop.Task`."""
 
     name = "clip"
+    shardable = False
 
     clip: Any  # open_clip's CLIP, which carries no types
 
@@ -114,13 +115,13 @@ class ClipTask:
     def modules(self) -> nn.Module:
         return self.clip
 
-    def batch(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        rows = torch.randint(len(self.pixels), (self.config.batch_size,), generator=generator)
+    def batch(self, step: int, part: Part) -> dict[str, Tensor]:
+        rows = torch.randint(len(self.pixels), (part.rows(self.config.batch_size),), generator=part.own)
         images = to_image_tensor(torch.from_numpy(self.pixels[rows.numpy()]))
-        rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
+        rng = random.Random(int(torch.randint(2**62, (1,), generator=part.own)))
         texts = [caption(self.records[row], rng, "mixed") for row in rows.tolist()]
         return {
-            "images": augment(images, generator).contiguous(memory_format=torch.channels_last),
+            "images": augment(images, part.own).contiguous(memory_format=torch.channels_last),
             "texts": self.tokens(texts),
             "values": self.values[rows],
             "ages": self.ages[rows],
@@ -158,7 +159,7 @@ class ClipTask:
             age.append(found.age.cpu())
         return attribute_report(torch.cat(logits), torch.cat(age), self.held_out, self.val_values, self.val_ages)
 
-    def export(self, directory: Path) -> None:
+    def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
         save_part(directory, "clip", self.encoder, self.encoder.config)
         text = {name: value.half() for name, value in self.clip.state_dict().items() if not name.startswith("visual.")}
         save_tensors(directory / "clip_text.safetensors", text)

@@ -13,6 +13,7 @@ weight on the face. Stage 3 keeps the codes and trains the decoder alone against
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from unif2ace_core.evaluate.metrics import psnr
 from unif2ace_core.experts.tower import ConvTower
 from unif2ace_core.tokens.codec import Codec, CodecConfig, entropy_terms, quantize, to_image_tensor
 from unif2ace_core.train.options import TrainConfig, as_path, check_range
-from unif2ace_core.train.processes import device_of
+from unif2ace_core.train.processes import Part, device_of
 from unif2ace_core.train.records import split_records, training_pixels
 from unif2ace_core.weights.parts import load_part, save_part
 
@@ -67,6 +68,7 @@ class CodecTask:
     """See `unif2ace_core.train.loop.Task`."""
 
     name = "codec"
+    shardable = False
 
     def __init__(self, config: CodecTrainConfig, data: Path) -> None:
         self.config = config
@@ -89,11 +91,11 @@ class CodecTask:
     def modules(self) -> nn.Module:
         return self.module
 
-    def batch(self, step: int, generator: torch.Generator) -> Tensor:
+    def batch(self, step: int, part: Part) -> Tensor:
         """(B, 3, H, W) in [-1, 1], half of them mirrored."""
-        rows = torch.randint(len(self.pixels), (self.config.batch_size,), generator=generator)
+        rows = torch.randint(len(self.pixels), (part.rows(self.config.batch_size),), generator=part.own)
         images = to_image_tensor(torch.from_numpy(self.pixels[np.sort(rows.numpy())]))
-        mirrored = torch.rand(len(images), generator=generator) < 0.5
+        mirrored = torch.rand(len(images), generator=part.own) < 0.5
         images[mirrored] = images[mirrored].flip(3)
         return images.contiguous(memory_format=torch.channels_last)
 
@@ -161,7 +163,7 @@ class CodecTask:
             seen.append(codes)
         return {"val_psnr": round(float(np.mean(errors)), 3), "codes_used": float(torch.cat(seen).unique().numel())}
 
-    def export(self, directory: Path) -> None:
+    def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
         save_part(directory, "codec", self.codec, self.codec.config)
 
 

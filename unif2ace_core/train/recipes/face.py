@@ -16,7 +16,7 @@ import dataclasses
 import logging
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from unif2ace_core.errors import UserError
 from unif2ace_core.experts.align import crop, read_frames
 from unif2ace_core.experts.face import FaceConfig, FaceEncoder
 from unif2ace_core.train.options import TrainConfig, as_path
-from unif2ace_core.train.processes import device_of
+from unif2ace_core.train.processes import Part, device_of
 
 MARGIN = 1.25  # training crops are this much larger than the encoder's region, so that they can be shifted
 
@@ -169,6 +169,7 @@ class FaceTask:
     """Distillation of descriptors; see the file's docstring."""
 
     name = "face"
+    shardable = False
 
     def __init__(self, config: FaceTrainConfig, data: Path) -> None:
         self.config = config
@@ -196,10 +197,10 @@ class FaceTask:
         """The encoder."""
         return self.encoder
 
-    def batch(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int, part: Part) -> tuple[Tensor, Tensor]:
         """Augmented face regions `(B, 3, S, S)` and their targets `(B, D)`."""
-        index = torch.randint(len(self.faces), (self.config.batch_size,), generator=generator)
-        views = augment(self.faces[index], self.encoder.config.pixels, generator)
+        index = torch.randint(len(self.faces), (part.rows(self.config.batch_size),), generator=part.own)
+        views = augment(self.faces[index], self.encoder.config.pixels, part.own)
         return views.contiguous(memory_format=torch.channels_last), self.targets[index]
 
     def loss(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -242,7 +243,7 @@ class FaceTask:
             "pairs": float(len(self.same)),
         }
 
-    def export(self, directory: Path) -> None:
+    def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
         """`face.safetensors` (fp16) and `face.json`, with the threshold that is best on val where there are pairs."""
         if self.threshold is None:  # a finished run that was resumed has not evaluated
             self.evaluate()

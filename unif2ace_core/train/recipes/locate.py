@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from unif2ace_core.errors import UserError
 from unif2ace_core.experts.align import Frame, read_frames
 from unif2ace_core.experts.locate import STRIDE, UNIT, Locator
 from unif2ace_core.train.options import TrainConfig, as_path
-from unif2ace_core.train.processes import device_of
+from unif2ace_core.train.processes import Part, device_of
 from unif2ace_core.train.scenes import FaceBank, Scenes, scenes
 
 logger = logging.getLogger(__name__)
@@ -150,6 +151,7 @@ class LocateTask:
     """Training on scenes; see the file's docstring."""
 
     name = "locate"
+    shardable = False
 
     def __init__(self, config: LocateTrainConfig, data: Path) -> None:
         self.config, self.data = config, data
@@ -163,9 +165,9 @@ class LocateTask:
         """The locator."""
         return self.locator
 
-    def batch(self, step: int, generator: torch.Generator) -> Scenes:
+    def batch(self, step: int, part: Part) -> Scenes:
         """Scenes of the close-up's size."""
-        return scenes(self.bank, self.config.batch_size, self.locator.config.pixels, generator)
+        return scenes(self.bank, part.rows(self.config.batch_size), self.locator.config.pixels, part.own)
 
     def loss(self, batch: Scenes, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Focal loss and frame errors."""
@@ -208,7 +210,7 @@ class LocateTask:
                 errors.append(frame_errors(found[0].frame, truth))
         return {"photo_recall": hits / len(picked), **_medians(errors, "photo_")}
 
-    def export(self, directory: Path) -> None:
+    def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
         """`locator.safetensors` (fp16) and `locator.json`."""
         self.locator.save(directory)
 

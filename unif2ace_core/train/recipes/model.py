@@ -12,9 +12,10 @@ from __future__ import annotations
 import dataclasses
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,21 +28,22 @@ from unif2ace_core.diffusion.d3diff import MODES, TERMS
 from unif2ace_core.diffusion.samplers import SAMPLERS
 from unif2ace_core.diffusion.schedule import COUNT_LAWS
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.clip import ClipConfig
-from unif2ace_core.experts.face import FaceConfig
+from unif2ace_core.experts.clip import clip_width
+from unif2ace_core.experts.face import face_width
 from unif2ace_core.model.sequence_moe import Exploration
 from unif2ace_core.model.transformer import UniF2ace
-from unif2ace_core.tokens.codec import CodecConfig
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import encoded
+from unif2ace_core.train.estimate import Setup, estimate, padded_length
+from unif2ace_core.train.estimate import sizes as parameter_sizes
 from unif2ace_core.train.loop import native_bf16
 from unif2ace_core.train.mixture import MixedBatch, Mixture, MixtureConfig, check_labels
 from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
 from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range
-from unif2ace_core.train.processes import device_of, moved
+from unif2ace_core.train.processes import Part, device_of, moved
 from unif2ace_core.train.records import split_records
-from unif2ace_core.weights.configs import from_dict, read_config, read_json
-from unif2ace_core.weights.resolve import GenerationDefaults, config_json
+from unif2ace_core.weights.configs import from_dict, read_json
+from unif2ace_core.weights.resolve import GenerationDefaults, codec_config, config_json
 from unif2ace_core.weights.store import load_module, load_tensors, replacing, save_tensors, write_text_atomic
 
 PART_FILES = ("codec", "clip", "face", "locator")
@@ -57,7 +59,7 @@ class ModelTrainConfig(TrainConfig):
     learning_rate: float = 1e-3
     warmup: int = 200
     weight_decay: float = 0.02
-    preset: str = "mini"  # name in unif2ace_core.config.PRESETS
+    preset: str = "mini"  # name in unif2ace_core.config.PRESETS: sizes of a fresh model; that of init= has its own
     codec: str = ""  # exports of the other recipes
     clip: str = ""
     face: str = ""  # may be empty: no face expert
@@ -78,7 +80,11 @@ class ModelTrainConfig(TrainConfig):
     mode: str = "normalized"  # of D3Diff
     terms: str = "both"  # of D3Diff
     mmu_weight: float = 1.0  # of the answers
-    balance_weight: float = 0.01  # of the balance losses
+    balance_t2i: float = 0.01  # of the balance loss of generation
+    balance_mmu: float = 0.01  # of the balance loss of understanding
+    checkpointing: bool = False  # compute activations twice instead of keeping them
+    freeze_trunk: bool = False  # train only what UniF2ace adds to a Show-o: routed and sequence experts, their routers
+    shared_per_group: bool = False  # a shared expert for each task; a start with one for both is copied into each
     guidance: float = GenerationDefaults.guidance  # defaults written into the exported config
     sampling_steps: int = GenerationDefaults.steps
     temperature: float = GenerationDefaults.temperature
@@ -111,34 +117,51 @@ def corpus(records: Sequence[FaceRecord], seed: int) -> list[str]:
     return texts
 
 
-def model_sizes(preset: ModelConfig, codec: Path, clip: Path, face: Path | None) -> ModelConfig:
-    """The preset with the codebook, grid and feature widths of the exports it is trained on."""
-    codes = read_config(codec / "codec.json", CodecConfig)
-    sizes = replace(
-        preset,
-        codes=codes.codes,
-        grid=codes.grid,
-        clip_width=read_config(clip / "clip.json", ClipConfig).feature_width,
-    )
-    return replace(sizes, face_width=read_config(face / "face.json", FaceConfig).dimension) if face else sizes
+def model_sizes(base: ModelConfig, codec: Path, clip: Path, face: Path | None) -> ModelConfig:
+    """The sizes of a preset or start, with codebook, grid and feature widths of the parts it is trained on."""
+    codes = codec_config(codec)
+    sizes = replace(base, codes=codes.codes, grid=codes.grid, clip_width=clip_width(clip))
+    return replace(sizes, face_width=face_width(face)) if face else sizes
+
+
+def start_sizes(start: Path) -> ModelConfig:
+    """The sizes of the model in a folder."""
+    path = start / "config.json"
+    return from_dict(ModelConfig, read_json(path).get("model"), path)
+
+
+def is_trunk(name: str) -> bool:
+    """Whether a parameter belongs to the dense model that a Show-o checkpoint fills (shared experts included)."""
+    added = (".mlp.groups.", ".sequence.", "resamplers.")
+    return not any(part in f".{name}" for part in added)
 
 
 def check_start(start: Path, sizes: ModelConfig) -> None:
-    """Raise `UserError` where the model of `init=` has other sizes than the preset with these exports."""
-    path = start / "config.json"
-    earlier = from_dict(ModelConfig, read_json(path).get("model"), path)
+    """Raise `UserError` where the model of `init=` has other sizes than those with these exports."""
+    earlier = start_sizes(start)
     for field in dataclasses.fields(ModelConfig):
         own, now = getattr(earlier, field.name), getattr(sizes, field.name)
-        if own != now and field.name != "code_bits":
+        if own != now and field.name not in ("code_bits", "shared_per_group"):
             raise UserError(
                 f"init={start} has {field.name} {own}, preset and exports give {now}; use those it was trained with"
             )
+
+
+def untied(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """The tensors of a start whose shared experts are copied for each group, where the model has one for each."""
+    found = dict(tensors)
+    for name, value in tensors.items():
+        own = name.replace(".mlp.shared.", ".mlp.shared_mmu.")
+        if config.shared_per_group and own not in found:
+            found[own] = value
+    return found
 
 
 class ModelTask:
     """See `unif2ace_core.train.loop.Task`."""
 
     name = "model"
+    shardable = True
 
     def __init__(self, config: ModelTrainConfig, data: Path) -> None:
         self.config = config
@@ -146,7 +169,7 @@ class ModelTask:
         codec, clip, face, start = self.parts["codec"], self.parts["clip"], self.parts["face"], as_path(config.init)
         if not codec or not clip:
             raise UserError("recipe model needs codec=DIR and clip=DIR, the exports of those recipes")
-        sizes = model_sizes(PRESETS[config.preset], codec, clip, face)
+        sizes = model_sizes(start_sizes(start) if start else PRESETS[config.preset], codec, clip, face)
         train, held_out = split_records(data, "train"), split_records(data, "val")
         mixture = MixtureConfig(
             t2i_share=config.t2i_share,
@@ -161,7 +184,8 @@ class ModelTask:
         for records in (train, held_out):
             check_labels(records, mixture)
         self.tokenizer = self.load_tokenizer(start, train)
-        self.model = self.build_model(start, replace(sizes, text_vocabulary=self.tokenizer.size))
+        fresh = sizes if start else replace(sizes, text_vocabulary=self.tokenizer.size)
+        self.model = self.build_model(start, fresh)
         self.mixture = Mixture(
             train, encoded(data, train, codec, clip, face), self.tokenizer, self.model.config, mixture
         )
@@ -170,7 +194,7 @@ class ModelTask:
             held_out, encoded(data, held_out, codec, clip, face), self.tokenizer, self.model.config, fixed
         )
         self.objective = ObjectiveConfig(
-            config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_weight
+            config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_t2i, config.balance_mmu
         )
         self.exploring = config.explore_start
 
@@ -186,24 +210,28 @@ class ModelTask:
         if start:
             check_start(start, sizes)
         bits = (sizes.codes - 1).bit_length() if self.config.bit_embedding else 0
-        model = UniF2ace(replace(sizes, code_bits=bits))
+        per_group = sizes.shared_per_group or self.config.shared_per_group
+        model = UniF2ace(replace(sizes, code_bits=bits, shared_per_group=per_group))
         model.initialise(torch.Generator().manual_seed(self.config.seed))
         if start:
             bits_zero = {name: value for name, value in model.state_dict().items() if name.endswith("_bits")}
             path = start / "model.safetensors"
-            load_module(model, load_tensors(path) | bits_zero, path)
+            load_module(model, untied(load_tensors(path) | bits_zero, model.config), path)
+        model.checkpointing = self.config.checkpointing
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not (self.config.freeze_trunk and is_trunk(name)))
         return model
 
     def modules(self) -> nn.Module:
         return self.model
 
-    def batch(self, step: int, generator: torch.Generator) -> MixedBatch:
+    def batch(self, step: int, part: Part) -> MixedBatch:
         progress = step / max(1, self.config.steps)
         self.exploring = self.config.explore_start + progress * (self.config.explore_end - self.config.explore_start)
-        return self.mixture.draw(self.config.batch_size, generator)
+        return self.mixture.draw(self.config.batch_size, part.common, part.index, part.count)
 
     def loss(self, batch: MixedBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        exploration = Exploration(self.exploring, zero=False, generator=generator)
+        exploration = Exploration(self.exploring, zero=False, draws=batch.exploration)
         return joint_loss(self.model, batch, self.objective, exploration)
 
     def evaluate(self) -> dict[str, float]:
@@ -219,9 +247,9 @@ class ModelTask:
                 sums[name] = sums.get(name, 0.0) + value / rounds
         return {f"val_{name}": round(value, 4) for name, value in sums.items()}
 
-    def export(self, directory: Path) -> None:
+    def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
         """A model directory: transformer, tokenizer, config, and copies of the encoders."""
-        state = {name: value.half() for name, value in self.model.folded().items()}
+        state = {name: value.half() for name, value in self.model.folded(weights).items()}
         save_tensors(directory / "model.safetensors", state)
         write_text_atomic(directory / "config.json", self.config_json())
         self.tokenizer.save(directory / "tokenizer.json")
@@ -238,6 +266,45 @@ class ModelTask:
             self.config.sampling_steps, self.config.guidance, self.config.temperature, self.config.sampler
         )
         return config_json(self.config.preset, model, generation)
+
+
+def forecast(config: ModelTrainConfig, processes: int = 8, teraflops: float = 100.0) -> dict[str, Any]:
+    """What a run takes of graphics cards, by arithmetic (train/estimate.py): gigabytes of each, FLOPs of a step.
+
+    Alone, and on `processes` of them under DDP, DeepSpeed ZeRO-2 and FSDP; seconds at so many sustained TFLOP/s.
+    """
+    start, codec, clip = as_path(config.init), as_path(config.codec), as_path(config.clip)
+    sizes = start_sizes(start) if start else PRESETS[config.preset]
+    if codec and clip:
+        sizes = model_sizes(sizes, codec, clip, as_path(config.face))
+    sizes = replace(sizes, shared_per_group=sizes.shared_per_group or config.shared_per_group)
+    text = MixtureConfig()
+    alone = Setup(
+        rows=config.batch_size // config.accumulation,
+        length=padded_length(sizes, config.text_budget),
+        longest=padded_length(sizes, text.long_budget if config.long_share else config.text_budget),
+        parts=config.accumulation,
+        precision="fp32" if config.precision == "fp32" else "bf16",
+        optimizer_bits=8 if config.optimizer == "adamw8bit" else 32,
+        averaged=config.ema > 0,
+        checkpointing=config.checkpointing,
+        t2i_share=config.t2i_share,
+        whole_softmax=config.mode == "unnormalized",
+    )
+    shared = replace(alone, rows=max(1, alone.rows // processes), processes=processes)
+    setups = {
+        "gb_alone": alone,
+        f"gb_each_of_{processes}_ddp": shared,
+        f"gb_each_of_{processes}_zero2": replace(shared, sharding="gradients"),
+        f"gb_each_of_{processes}_fsdp": replace(shared, sharding="full"),
+    }
+    flops = estimate(sizes, alone).flops
+    return {
+        "parameters": parameter_sizes(sizes).total,
+        **{name: round(estimate(sizes, setup).memory.total / 1e9, 2) for name, setup in setups.items()},
+        "teraflop_per_step": round(flops / 1e12, 3),
+        f"seconds_per_step_on_{processes}_at_{teraflops:g}_teraflops": round(flops / processes / teraflops / 1e12, 3),
+    }
 
 
 def build(config: ModelTrainConfig, data: Path, output: Path) -> ModelTask:

@@ -1,0 +1,131 @@
+"""Two processes over gloo train what one process trains: DDP, FSDP, gradient accumulation, and checkpoints across them.
+
+pytest tests/train/test_parallel.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from train_toys import settings, tiny_task
+
+from unif2ace_core.config import ModelConfig
+from unif2ace_core.train.checkpoint import latest_checkpoint
+from unif2ace_core.train.loop import train
+from unif2ace_core.weights.store import load_tensors
+
+WAYS: dict[str, dict[str, str]] = {
+    "ddp": {},
+    "fsdp": {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_TRANSFORMER_CLS_TO_WRAP": "Block",
+        "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+    },
+}
+
+
+def launch(way: str, config: ModelConfig, output: Path, resume: bool = False) -> Path:
+    """Train the toy task on two processes; returns the run's folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    shared["PYTHONPATH"] = os.pathsep.join(str(Path(__file__).parents[up]) for up in (0, 2))
+    command = [sys.executable, __file__, str(output), json.dumps(vars(config)), "resume" if resume else "start"]
+    ranks = ({"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2))
+    running = [subprocess.Popen(command, env=os.environ | shared | WAYS[way] | rank) for rank in ranks]
+    try:
+        assert [process.wait(timeout=240) for process in running] == [0, 0]
+    finally:
+        for process in running:
+            process.kill()
+    return output
+
+
+def losses(run: Path) -> list[float]:
+    """Of every step, and on held-out rows at the end."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines] + [line["evaluation"]["held_out"] for line in lines if line["evaluation"]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_config: ModelConfig) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("parallel")
+    train(tiny_task(tiny_config), settings(log_every=1), folder / "one")
+    return {"one": folder / "one"} | {way: launch(way, tiny_config, folder / way) for way in WAYS}
+
+
+def halfway(run: Path, copy: Path) -> Path:
+    """A copy of a run as it stood after three of its six steps."""
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "checkpoints" / "step-00000006")
+    lines = (copy / "log.jsonl").read_text().splitlines(keepends=True)
+    (copy / "log.jsonl").write_text("".join(lines[:3]))
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_have_the_losses_of_one_with_the_same_global_batch(runs: dict[str, Path], way: str) -> None:
+    assert len(losses(runs["one"])) == 7
+    assert losses(runs[way]) == pytest.approx(losses(runs["one"]), abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_export_the_weights_of_one(runs: dict[str, Path], way: str) -> None:
+    one, two = (load_tensors(runs[name] / "export" / "model.safetensors") for name in ("one", way))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+
+
+@pytest.mark.slow
+def test_a_sharded_run_saves_a_part_of_the_weights_on_each_process(runs: dict[str, Path]) -> None:
+    checkpoint = latest_checkpoint(runs["fsdp"])
+    assert checkpoint is not None
+    for kind in ("model", "ema", "optimizer"):
+        sizes = [
+            sum(value.numel() for value in load_tensors(shard).values())
+            for shard in sorted((checkpoint / kind).glob("*.safetensors"))
+        ]
+        assert len(sizes) == 2 and min(sizes) > 0.9 * max(sizes)
+
+
+@pytest.mark.slow
+def test_a_sharded_run_goes_on_in_one_process(runs: dict[str, Path], tiny_config: ModelConfig, tmp_path: Path) -> None:
+    run = halfway(runs["fsdp"], tmp_path / "run")
+    train(tiny_task(tiny_config), settings(log_every=1), run, resume=True)
+    assert losses(run) == pytest.approx(losses(runs["one"]), abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["one", "fsdp"])
+def test_a_run_goes_on_sharded(runs: dict[str, Path], tiny_config: ModelConfig, tmp_path: Path, before: str) -> None:
+    run = launch("fsdp", tiny_config, halfway(runs[before], tmp_path / "run"), resume=True)
+    assert losses(run) == pytest.approx(losses(runs["one"]), abs=1e-5)
+
+
+def test_turns_of_accumulation_add_up_to_the_step(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    """But for the balance loss, a product of means that is taken turn by turn."""
+    for turns in (1, 2):
+        task = tiny_task(tiny_config, balance=0)
+        train(task, settings(log_every=1, accumulation=turns), tmp_path / str(turns))
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), abs=1e-5)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    fields = {name: tuple(each) if isinstance(each, list) else each for name, each in json.loads(sys.argv[2]).items()}
+    task = tiny_task(ModelConfig(**fields))
+    train(task, settings(log_every=1), Path(sys.argv[1]), resume=sys.argv[3] == "resume")
