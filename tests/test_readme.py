@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +32,6 @@ def shell(embedded: Path, made_up_faces: Path, tmp_path_factory: pytest.TempPath
     command.chmod(0o755)
     path = os.pathsep.join([str(command.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     cache = str(folder / "cache")
-    shutil.copytree(ROOT / LAUNCH, folder / LAUNCH)
     one_thread = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return folder, {**os.environ, "PATH": path, "XDG_CACHE_HOME": cache, **one_thread}
 
@@ -46,7 +44,7 @@ def test_the_commands_of_the_readme_run(shell: tuple[Path, dict[str, str]]) -> N
             continue  # what runs this test
         script = re.sub(r"^pip install \. && ", "", block)
         script = re.sub(r"^((?:unif2ace|accelerate launch).* train .*)$", rf"\1{QUICK}", script, flags=re.MULTILINE)
-        script = script.replace("--num_processes 8", "--num_processes 2")
+        script = script.replace("--num_processes 8", "--num_processes 2").replace(LAUNCH, str(ROOT / LAUNCH))
         done = subprocess.run(
             ["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
         )

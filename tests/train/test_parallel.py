@@ -20,6 +20,7 @@ from train_toys import settings, tiny_task
 from unif2ace_core.config import ModelConfig
 from unif2ace_core.train.checkpoint import latest_checkpoint
 from unif2ace_core.train.loop import train
+from unif2ace_core.train.processes import leave_processes
 from unif2ace_core.weights.store import load_tensors
 
 WAYS: dict[str, dict[str, str]] = {
@@ -129,3 +130,4 @@ if __name__ == "__main__":
     fields = {name: tuple(each) if isinstance(each, list) else each for name, each in json.loads(sys.argv[2]).items()}
     task = tiny_task(ModelConfig(**fields))
     train(task, settings(log_every=1), Path(sys.argv[1]), resume=sys.argv[3] == "resume")
+    leave_processes()

@@ -20,7 +20,7 @@ from unif2ace_core.config import ModelConfig
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.train.loop import train
 from unif2ace_core.train.options import TrainConfig
-from unif2ace_core.train.processes import Part, main_process_first, moved
+from unif2ace_core.train.processes import Part, leave_processes, main_process_first, moved
 from unif2ace_core.train.recipes.locate import targets
 from unif2ace_core.train.scenes import Scenes
 from unif2ace_core.weights.store import load_tensors, save_tensors
@@ -130,3 +130,4 @@ def test_two_processes_prepare_in_turn_draw_their_own_batches_and_end_with_equal
 
 if __name__ == "__main__":
     work(Path(sys.argv[1]))
+    leave_processes()

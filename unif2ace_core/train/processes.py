@@ -176,6 +176,13 @@ def join_processes() -> Any:
     return PartialState(cpu=uses_cpu(), timeout=PATIENCE)
 
 
+def leave_processes() -> None:
+    """End the connection to the other processes of a run; without it one of them may be cut off at its exit."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def uses_cpu() -> bool:
     """Whether there is no graphics card to train on."""
     return not torch.cuda.is_available()

@@ -11,7 +11,7 @@ from typing import Any
 from unif2ace_core.errors import UserError
 from unif2ace_core.train.loop import Progress, Task, check_output, train
 from unif2ace_core.train.options import TrainConfig, with_overrides
-from unif2ace_core.train.processes import main_process_first
+from unif2ace_core.train.processes import leave_processes, main_process_first
 from unif2ace_core.train.recipes import RECIPES
 
 
@@ -64,6 +64,7 @@ def run(
             on_progress(progress)
 
     train(task, config, output, resume, note)
+    leave_processes()
     return last
 
 
