@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,19 @@ def test_every_parameter_learns(tiny_config: ModelConfig, tmp_path: Path) -> Non
     still = [name for name, value in task.model.named_parameters() if torch.equal(before[name], value)]
     # the last layer's understanding experts write to the span, which no later layer hands to the text
     assert {name for name in still if not name.startswith("blocks.3.sequence.groups.mmu")} == set()
+
+
+@pytest.mark.parametrize("t2i_share", [0.0, 0.5, 1.0])
+def test_every_parameter_has_a_gradient_whatever_tasks_a_batch_holds(
+    tiny_config: ModelConfig, t2i_share: float
+) -> None:
+    """Else the processes of a sharded run would exchange different sets of them."""
+    task = tiny_task(replace(tiny_config, code_bits=5))
+    task.model.train()
+    task.mixture.config = replace(task.mixture.config, t2i_share=t2i_share)
+    loss, _ = task.loss(task.batch(0, step_part(0, 0, 0, 1)), torch.Generator())
+    loss.backward()
+    assert [name for name, parameter in task.model.named_parameters() if parameter.grad is None] == []
 
 
 def test_loss_falls(tiny_config: ModelConfig, tmp_path: Path) -> None:

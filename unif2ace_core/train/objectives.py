@@ -39,13 +39,19 @@ def run_model(model: UniF2ace, batch: MixedBatch, exploration: Exploration | Non
     return model(s.ids, s.positions, s.mask, s.group, s.span, batch.features, exploration=exploration)
 
 
+def no_loss(model: UniF2ace, output: Output) -> Tensor:
+    """0 that reaches every weight a loss would: processes of a sharded run must agree on which have gradients."""
+    nowhere = output.hidden[:, :0]
+    return (output.hidden.sum() + model.code_logits(nowhere).sum() + model.text_logits(nowhere).sum()) * 0
+
+
 def generation_terms(
     model: UniF2ace, output: Output, batch: MixedBatch, config: ObjectiveConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """L_D3Diff in nats per position over the T2I rows, and its parts."""
     rows = len(batch.targets)
     if not rows:
-        return output.hidden.sum() * 0, {}
+        return no_loss(model, output), {}
     image, position = batch.masked.mask.nonzero(as_tuple=True)
     hidden = output.hidden[image, batch.sequences.span[image] + position]
     logits = model.code_logits(hidden).float()
@@ -73,7 +79,7 @@ def understanding_terms(model: UniF2ace, output: Output, batch: MixedBatch) -> t
     labels = batch.sequences.labels
     row, column = (labels != IGNORE).nonzero(as_tuple=True)
     if not len(row):
-        return output.hidden.sum() * 0, {}
+        return no_loss(model, output), {}
     targets = labels[row, column]
     logits = model.text_logits(output.hidden[row, column]).float()
     answer = row * 1024 + batch.sequences.turns[row, column]

@@ -47,6 +47,7 @@ from unif2ace_core.weights.resolve import GenerationDefaults, codec_config, conf
 from unif2ace_core.weights.store import load_module, load_tensors, replacing, save_tensors, write_text_atomic
 
 PART_FILES = ("codec", "clip", "face", "locator")
+EVAL_BATCH = 32
 MASK_LAWS = (*COUNT_LAWS, "bernoulli")  # those of draw_mask that need no further option
 
 
@@ -83,6 +84,7 @@ class ModelTrainConfig(TrainConfig):
     balance_t2i: float = 0.01  # of the balance loss of generation
     balance_mmu: float = 0.01  # of the balance loss of understanding
     checkpointing: bool = False  # compute activations twice instead of keeping them
+    eval_rows: int = 256  # held-out rows of an evaluation
     freeze_trunk: bool = False  # train only what UniF2ace adds to a Show-o: routed and sequence experts, their routers
     shared_per_group: bool = False  # a shared expert for each task; a start with one for both is copied into each
     guidance: float = GenerationDefaults.guidance  # defaults written into the exported config
@@ -97,7 +99,7 @@ class ModelTrainConfig(TrainConfig):
             check_choice(self, name, known)
         shares = ("t2i_share", "long_share", "condition_dropout", "expert_dropout", "explore_start", "explore_end")
         check_range(self, shares, 0, 1)
-        check_range(self, ("text_budget", "sampling_steps"), 1)
+        check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity"), 0)
 
 
@@ -235,12 +237,12 @@ class ModelTask:
         return joint_loss(self.model, batch, self.objective, exploration)
 
     def evaluate(self) -> dict[str, float]:
-        """The objective's parts on 256 fixed held-out rows."""
+        """The objective's parts on fixed held-out rows."""
         sums: dict[str, float] = {}
-        rounds, device = 8, device_of(self.model)
+        rounds, device = -(-self.config.eval_rows // EVAL_BATCH), device_of(self.model)
         for number in range(rounds):
             generator = torch.Generator().manual_seed(1000 + number)
-            batch = moved(self.held_out.draw(32, generator), device)
+            batch = moved(self.held_out.draw(min(EVAL_BATCH, self.config.eval_rows), generator), device)
             with torch.autocast(device.type, torch.bfloat16, enabled=native_bf16()):
                 _, metrics = joint_loss(self.model, batch, self.objective)
             for name, value in metrics.items():
