@@ -27,7 +27,7 @@ _unif2ace() {
         generate:--seed) :; return ;;
         generate:--steps) :; return ;;
         generate:--guidance) :; return ;;
-        generate:--guidance-schedule) :; return ;;
+        generate:--guidance-schedule) COMPREPLY=($(compgen -W "constant linear cosine window:0.2-0.8" -- "$current")); return ;;
         generate:--temperature) :; return ;;
         generate:--sampler) COMPREPLY=($(compgen -W "maskgit ancestral euler first_hitting remdm halton moment" -- "$current")); return ;;
         generate:--output|generate:-o) _unif2ace_files -f; return ;;
@@ -45,6 +45,7 @@ _unif2ace() {
         describe:--batch-size) :; return ;;
         train:--data) _unif2ace_files -d; return ;;
         train:--output|train:-o) _unif2ace_files -f; return ;;
+        train:--preset) COMPREPLY=($(compgen -W "mini base 1.8b" -- "$current")); return ;;
         eval:--data) _unif2ace_files -d; return ;;
         eval:--split) COMPREPLY=($(compgen -W "train val" -- "$current")); return ;;
         eval:--limit) :; return ;;
@@ -70,7 +71,7 @@ _unif2ace() {
         generate) flags="-n --count --prompts --seed --steps --guidance --guidance-schedule --temperature --sampler --output -o --force -f --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=no ;;
         ask) flags="--requests --face --align --no-align --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=yes ;;
         describe) flags="--face --align --no-align --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=yes ;;
-        train) flags="--data --output -o --resume --dry-run --json --quiet -q --debug --help -h"; words="codec clip face locate model"; files=no ;;
+        train) flags="--data --output -o --preset --resume --dry-run --json --quiet -q --debug --help -h"; words="codec clip face locate model"; files=no ;;
         eval) flags="--data --split --limit --seed --output -o --paper --json --quiet -q --debug --model --device --help -h"; words="answers generation likelihood codec"; files=no ;;
         quantize) flags="--bits --output -o --data --limit --force -f --json --quiet -q --debug --device --help -h"; words="mini"; files=yes ;;
         model) flags="--output -o --codec --tokenizer --dtype --pixels --seed --force -f --json --quiet -q --debug --output -o --weights --force -f --json --quiet -q --debug --help -h"; words="convert expert"; files=yes ;;

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,9 @@ def test_the_commands_of_the_readme_run(shell: tuple[Path, dict[str, str]]) -> N
         if block.startswith("pip install '.[test]'"):
             continue  # what runs this test
         script = re.sub(r"^pip install \. && ", "", block)
-        script = re.sub(r"^((?:unif2ace|accelerate launch).* train .*)$", rf"\1{QUICK}", script, flags=re.MULTILINE)
-        script = re.sub(r"^(.* train model .*)$", r"\1 eval_rows=8", script, flags=re.MULTILINE)
+        runs = r"^((?:unif2ace|accelerate launch).* train (?!.*--dry-run).*)$"
+        script = re.sub(runs, rf"\1{QUICK}", script, flags=re.MULTILINE)
+        script = re.sub(r"^(.* train model (?!.*--dry-run).*)$", r"\1 eval_rows=8", script, flags=re.MULTILINE)
         script = script.replace("--num_processes 8", "--num_processes 2").replace(LAUNCH, str(ROOT / LAUNCH))
         done = subprocess.run(
             ["bash", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
@@ -74,3 +76,15 @@ def test_every_file_the_readme_names_exists(embedded: Path) -> None:
 
 def test_ci_runs_the_readme_test_command() -> None:
     assert blocks("bash")[1].strip() in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_estimates_of_the_readme_are_current() -> None:
+    from unif2ace_core.train.recipes.model import ModelTrainConfig, forecast
+
+    settings = ModelTrainConfig(preset="1.8b", batch_size=256, accumulation=8, checkpointing=True)
+    for name, value in forecast(settings).items():
+        assert re.search(rf"^{name.replace('_', ' ')} +{value:,}$", README, re.MULTILINE), name
+    table = {"8, DDP": 32, "8, DeepSpeed ZeRO-2": 32, "8, FSDP": 32}
+    found = forecast(replace(settings, accumulation=1))
+    for (row, rows), (_, gigabytes) in zip(table.items(), list(found.items())[2:5], strict=True):
+        assert re.search(rf"^\| {row} \| {rows} \| .*\| {gigabytes:.1f} \|", README, re.MULTILINE), row

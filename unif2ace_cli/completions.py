@@ -20,6 +20,8 @@ HEADER = f"{PROGRAM} completion; written by python -m unif2ace_cli.completions, 
 VALUES = {
     "--device": tuple(device.value for device in options.Device),
     "--sampler": options.SAMPLERS,
+    "--guidance-schedule": options.GUIDANCE_SCHEDULES,
+    "--preset": options.PRESETS,
     "--bits": tuple(bits.value for bits in options.Bits),
     "--split": tuple(split.value for split in options.Split),
     "--dtype": tuple(dtype.value for dtype in options.Dtype),

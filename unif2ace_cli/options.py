@@ -11,6 +11,10 @@ from unif2ace_cli import console
 
 SAMPLERS = ("maskgit", "ancestral", "euler", "first_hitting", "remdm", "halton", "moment")
 """Names in unif2ace_core.diffusion.samplers.SAMPLERS, which needs torch; a test compares."""
+GUIDANCE_SCHEDULES = ("constant", "linear", "cosine", "window:0.2-0.8")
+"""Names in unif2ace_core.diffusion.guidance.SCHEDULES, a window with numbers; a test compares."""
+PRESETS = ("mini", "base", "1.8b")
+"""Names in unif2ace_core.config.PRESETS; a test compares."""
 SUITES = ("answers", "generation", "likelihood", "codec")
 """Names in unif2ace_core.evaluate.run.SUITES; a test compares."""
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".webp")

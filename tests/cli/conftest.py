@@ -24,6 +24,7 @@ from unif2ace_core.errors import UserError
 class GenerateOptions:
     steps: int | None = None
     guidance: float | None = None
+    guidance_schedule: str | None = None
     temperature: float | None = None
     sampler: str | None = None
 
@@ -108,6 +109,7 @@ class FakeCore:
     ) -> Iterator[GeneratedImage]:
         self.batches.append(batch_size)
         defaults = {"steps": 16, "guidance": 2.0, "temperature": 1.0, "sampler": "maskgit"}
+        defaults["guidance_schedule"] = "constant"
         given = {key: value for key, value in vars(options).items() if value is not None}
         used = replace(options, **{**defaults, **given})
         for request in requests:
@@ -146,8 +148,8 @@ class FakeCore:
         return {"psnr": 21.5}
 
     def load_recipe(self, name: str, overrides: dict[str, str]) -> None:
-        if set(overrides) - {"steps", "seed"}:
-            raise UserError(f"unknown setting {min(overrides)!r}; valid ones are steps (int), seed (int)")
+        if set(overrides) - {"steps", "seed", "preset"}:
+            raise UserError(f"unknown setting {min(overrides)!r}; valid ones are steps (int), seed (int), preset (str)")
 
     def plan(self, recipe: str, data: Path, output: Path, overrides: Any) -> dict[str, Any]:
         return {"recipe": recipe, "parameters": 1_234_567, "hours": 0.5}

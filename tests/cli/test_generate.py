@@ -4,26 +4,14 @@ import json
 import os
 import re
 import stat
-import sys
-from dataclasses import make_dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from unif2ace_cli.options import SAMPLERS
+from unif2ace_cli import options
 from unif2ace_cli.outputs import slug
-
-
-@pytest.fixture
-def core(core, monkeypatch):
-    """The stand-ins; their options know the guidance schedule too."""
-    tasks = sys.modules["unif2ace_core.tasks.generate"]
-    schedule = [("guidance_schedule", str, "constant")]
-    options = make_dataclass("GenerateOptions", schedule, bases=(tasks.GenerateOptions,), frozen=True)
-    monkeypatch.setattr(tasks, "GenerateOptions", options)
-    return core
 
 
 def test_default_name_is_prompt_and_seed_in_the_current_folder(cli, tmp_path):
@@ -208,7 +196,7 @@ def test_unusable_prompts_files_are_one_line(cli, tmp_path, content, words):
 def test_usage_errors_are_one_line(cli, core, args, monkeypatch):
     import types
 
-    module = types.SimpleNamespace(SAMPLERS=dict.fromkeys(SAMPLERS))
+    module = types.SimpleNamespace(SAMPLERS=dict.fromkeys(options.SAMPLERS))
     monkeypatch.setitem(__import__("sys").modules, "unif2ace_core.diffusion.samplers", module)
     result = cli("generate", *args)
     assert result.code == 2 and result.err.startswith("error: ") and result.err.count("\n") == 1
@@ -290,6 +278,13 @@ def test_model_and_device_reach_the_core(cli, core):
     assert core.loads == [("some/dir", "cpu")]
 
 
-def test_sampler_names_are_those_of_the_core():
-    samplers = pytest.importorskip("unif2ace_core.diffusion.samplers")
-    assert tuple(samplers.SAMPLERS) == SAMPLERS
+def test_names_that_complete_are_those_of_the_core():
+    from unif2ace_core.config import PRESETS
+    from unif2ace_core.diffusion import guidance, samplers
+
+    assert tuple(samplers.SAMPLERS) == options.SAMPLERS
+    assert tuple(PRESETS) == options.PRESETS
+    assert (
+        tuple(str(guidance.parse_schedule(name)) for name in options.GUIDANCE_SCHEDULES) == options.GUIDANCE_SCHEDULES
+    )
+    assert {name.partition(":")[0] for name in options.GUIDANCE_SCHEDULES} == set(guidance.SCHEDULES)

@@ -21,6 +21,11 @@ def test_run_gets_its_arguments_and_prints_the_output_folder(cli, core, data, re
     assert (name, str(output), overrides, resume) == (recipe, "run", {"steps": "2", "seed": "1"}, True)
 
 
+def test_preset_is_short_for_its_setting(cli, core, data):
+    assert cli("train", "model", "--data", data, "--output", "run", "--preset", "1.8b").code == 0
+    assert core.calls[0][3] == {"preset": "1.8b"}
+
+
 def test_progress_goes_to_stderr_a_line_each(cli, data):
     lines = cli("train", "codec", "--data", data, "--output", "run").err.splitlines()
     assert lines[0] == "step 1/2  loss 1.5000  lr 1.00e-03  20.0 samples/s  1:05 left"
@@ -50,6 +55,7 @@ def test_dry_run_prints_the_plan_and_trains_nothing(cli, core, data, tmp_path):
         (("steps",), "key=value"),
         (("=3",), "key=value"),
         (("steps=1", "steps=2"), "twice"),
+        (("--preset", "base", "preset=mini"), "twice"),
     ],
 )
 def test_wrong_settings_are_wrong_usage(cli, core, data, extra, words):

@@ -56,6 +56,15 @@ def run(
             help="Folder for checkpoints, log.jsonl and export/ (required).",
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            show_default=False,
+            help="Sizes of a fresh model: mini, base or 1.8b; short for preset=NAME.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show settings, sizes and a time estimate.")] = False,
     json: options.JsonOption = False,
@@ -74,7 +83,7 @@ def run(
     reporter = Reporter(json=json, quiet=quiet or rank() > 0)
     if data is None or output is None:
         raise UsageError("train needs --data DIR and --output DIR; see 'unif2ace train --help'")
-    overrides = parse_settings(settings or [])
+    overrides = parse_settings((settings or []) + ([f"preset={preset}"] if preset else []))
     if not data.is_dir():
         raise UserError(f"--data {data}: no such folder; give the one with the CSV files and zips")
     models.listen(reporter)

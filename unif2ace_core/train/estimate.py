@@ -4,7 +4,7 @@
     forward    at its end: all that autograd keeps, bf16 copies of weights, logits; gradients of earlier parts
     backward   in a block: what it computes again under checkpointing, its own gradients; the weights' gradients grow as
                the activations go
-    update     gradients, and temporaries of AdamW
+    update     gradients; fused AdamW needs nothing besides
     FLOPs      of matrix products only, as `torch.utils.flop_counter` counts them
 
 What autograd keeps is listed module by module in the functions below; change them with the modules (the tests compare
@@ -46,7 +46,7 @@ class Setup:
     optimizer_bits: Literal[32, 8] = 32  # of each of AdamW's two moments
     averaged: bool = True  # averaged weights are kept, in fp32
     checkpointing: bool = False  # blocks are computed again in the backward pass
-    cuda: bool = True  # fused attention, AdamW over all tensors at once; a CPU writes scores out
+    cuda: bool = True  # fused attention; a CPU writes scores out
     t2i_share: float = 0.5  # rows of generation
     masked_share: float = ARCSINE_MEAN  # of their codes
     answer_tokens: float = 32.0  # tokens to predict in a row of understanding
@@ -62,6 +62,11 @@ class Setup:
     def sharded(self) -> bool:
         """Whether a process keeps only its shard of the weights (FSDP)."""
         return self.sharding != "none" and self.processes > 1
+
+    @property
+    def replicated(self) -> bool:
+        """Whether every process keeps all of the weights (DDP)."""
+        return self.sharding == "none" and self.processes > 1
 
     @property
     def shards(self) -> int:
@@ -87,13 +92,12 @@ class Memory:
     gradients: int  # fp32
     optimizer: int  # AdamW's moments
     averaged: int  # averaged weights
-    buckets: int  # DDP's second copy of the gradients
-    gathered: int  # sharded runs: weights of the parts at work, gradients not scattered yet
+    buckets: int  # DDP's, always there: the gradients are views of them
+    gathered: int  # sharded runs: fp32 weights of the parts at work, gradients not scattered yet
     copies: int  # bf16 copies of weights under autocast
     activations: int  # what the forward pass keeps for the backward pass
     heads: int  # hidden states and logits of masked codes and answers, gradients of the head
     working: int  # inside one block's backward pass
-    temporaries: int  # of the update
     moments: Mapping[str, int]  # forward, backward, update: all that is there then
 
     @property
@@ -192,16 +196,16 @@ def gathered_bytes(size: Sizes, setup: Setup) -> int:
         return 0
     weights = size.root + 2 * size.block if setup.sharding == "full" else size.total
     gradients = size.total if setup.parts > 1 else size.root + size.block
-    return setup.number * (weights + gradients)
+    return FULL * (weights + gradients)
 
 
 def copied_bytes(size: Sizes, setup: Setup) -> int:
     """bf16 copies of weights at the end of the forward pass.
 
     Autocast's cache holds them until the pass ends, and the backward pass needs them anyhow; only slices of routed
-    experts are let go under checkpointing. Sharded runs gather bf16 weights and need no copies.
+    experts are let go under checkpointing. Sharding divides none of them: each process copies what it has gathered.
     """
-    if setup.precision == "fp32" or setup.sharded:
+    if setup.precision == "fp32":
         return 0
     return HALF * (size.copied - size.routed * setup.checkpointing)
 
@@ -215,18 +219,17 @@ def memory(config: ModelConfig, setup: Setup) -> Memory:
     again = max(kept[kind] for kind in kinds) + copied_block(size, setup) if setup.checkpointing else 0
     items = {
         "weights": whole // setup.shards,
-        "gradients": whole // setup.shards,
+        "gradients": 0 if setup.replicated else whole // setup.shards,
         "optimizer": int(optimizer_bytes(size, setup.optimizer_bits)) // setup.shards,
         "averaged": whole // setup.shards * setup.averaged,
-        "buckets": whole * (setup.sharding == "none" and setup.processes > 1),
+        "buckets": whole * setup.replicated,
         "gathered": gathered_bytes(size, setup),
         "copies": copied_bytes(size, setup),
         "activations": int(inputs + resampler_bytes(config, setup) + inside),
-        "heads": int(head_bytes(config, setup) + 2 * head_gradient(config, setup)),
+        "heads": int(head_bytes(config, setup) + 2 * head_gradient(config)),
         "working": int(gradient_bytes(config, setup) + again),
-        "temporaries": whole // setup.shards * (setup.cuda and setup.optimizer_bits == 32),
     }
-    return Memory(**items, moments=moments(items, setup, head_gradient(config, setup)))
+    return Memory(**items, moments=moments(items, setup, head_gradient(config)))
 
 
 def moments(items: Mapping[str, int], setup: Setup, head: int) -> dict[str, int]:
@@ -241,18 +244,18 @@ def moments(items: Mapping[str, int], setup: Setup, head: int) -> dict[str, int]
     return {
         "forward": computing + earlier + items["activations"] + items["copies"] + items["heads"],
         "backward": computing + items["working"] + max(max(earlier, head) + kept, items["gradients"]),
-        "update": always + items["gradients"] + items["temporaries"],
+        "update": always + items["gradients"],
     }
 
 
 def copied_block(size: Sizes, setup: Setup) -> int:
     """bf16 copies of a block's weights, made again in its backward pass."""
-    return 0 if setup.precision == "fp32" or setup.sharded else HALF * size.block
+    return 0 if setup.precision == "fp32" else HALF * size.block
 
 
-def head_gradient(config: ModelConfig, setup: Setup) -> int:
+def head_gradient(config: ModelConfig) -> int:
     """One gradient of the head; code rows and text rows are slices, whose gradients come one by one at full size."""
-    return (setup.number if setup.sharded else FULL) * config.vocabulary * config.width
+    return FULL * config.vocabulary * config.width
 
 
 # what autograd keeps for the backward pass, in bytes

@@ -135,8 +135,11 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optim
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    kind = adamw_8bit() if config.optimizer == "adamw8bit" else torch.optim.AdamW
-    return kind(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
+    common: dict[str, Any] = {"lr": config.learning_rate, "betas": (0.9, config.beta2)}
+    if config.optimizer == "adamw8bit":
+        return adamw_8bit()(groups, **common)
+    # one kernel, no temporaries of the weights' size
+    return torch.optim.AdamW(groups, fused=torch.cuda.is_available() or None, **common)
 
 
 def adamw_8bit() -> Any:

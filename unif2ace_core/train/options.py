@@ -47,6 +47,10 @@ class TrainConfig:
         if not 0 < self.learning_rate < math.inf:
             raise UserError(f"learning_rate={self.learning_rate} is not above 0; 1e-3 is a good start")
 
+    def missing(self) -> list[str]:
+        """Settings that a run cannot do without and that are not given; a plan can."""
+        return []
+
 
 def check_range(config: Any, names: Collection[str], low: float, high: float = math.inf) -> None:
     """Raise `UserError` for the first of the config's fields `names` that is not in low..high."""

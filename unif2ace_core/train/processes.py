@@ -97,11 +97,11 @@ def build_accelerator(accumulation: int = 1) -> Accelerator:
 
     join_processes()
     AcceleratorState._reset_state()
-    # a recipe may have parts without a loss
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    # a recipe may have parts without a loss; views save a copy of the gradients
+    replicas = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
     on_cpu = uses_cpu() and not wants("DEEPSPEED")
     accelerator = Accelerator(
-        mixed_precision="no", cpu=on_cpu, gradient_accumulation_steps=accumulation, kwargs_handlers=[unused]
+        mixed_precision="no", cpu=on_cpu, gradient_accumulation_steps=accumulation, kwargs_handlers=[replicas]
     )
     if on_cpu and accelerator.num_processes > 1 and wants("FSDP"):
         shard_on_cpu(accelerator)

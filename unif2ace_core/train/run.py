@@ -78,8 +78,10 @@ def plan(recipe: str, data: Path, output: Path, overrides: Mapping[str, str] | N
     check_data(data)
     forecast = module.forecast(config) if hasattr(module, "forecast") else {}
     settings = {"recipe": recipe, "data": str(data), "output": str(output), **vars(config)}
-    timed = time_a_step(module, config, data, output) if fits_here(forecast.get("gb_alone", 0.0)) else {}
-    return {**settings, **forecast, **timed, "samples": config.steps * config.batch_size}
+    ready = not config.missing() and fits_here(forecast.get("gb_of_one_gpu", 0.0))
+    timed = time_a_step(module, config, data, output) if ready else {}
+    missing = {"not_given_yet": ", ".join(config.missing())} if config.missing() else {}
+    return {**settings, **forecast, **timed, "samples": config.steps * config.batch_size, **missing}
 
 
 def fits_here(gigabytes: float) -> bool:

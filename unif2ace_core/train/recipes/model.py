@@ -25,10 +25,11 @@ from unif2ace_core.data.captions import caption
 from unif2ace_core.data.questions import describe_question, description, label_rates, questions
 from unif2ace_core.data.sources import FaceRecord, preferred_sources
 from unif2ace_core.diffusion.d3diff import MODES, TERMS
+from unif2ace_core.diffusion.guidance import parse_schedule
 from unif2ace_core.diffusion.samplers import SAMPLERS
 from unif2ace_core.diffusion.schedule import COUNT_LAWS
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.clip import clip_width
+from unif2ace_core.experts.clip import clip_width, read_clip_config
 from unif2ace_core.experts.face import face_width
 from unif2ace_core.model.sequence_moe import Exploration
 from unif2ace_core.model.transformer import UniF2ace
@@ -91,6 +92,7 @@ class ModelTrainConfig(TrainConfig):
     sampling_steps: int = GenerationDefaults.steps
     temperature: float = GenerationDefaults.temperature
     sampler: str = GenerationDefaults.sampler
+    guidance_schedule: str = GenerationDefaults.guidance_schedule
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,6 +103,10 @@ class ModelTrainConfig(TrainConfig):
         check_range(self, shares, 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity"), 0)
+        parse_schedule(self.guidance_schedule)
+
+    def missing(self) -> list[str]:
+        return [name for name in ("codec", "clip") if not getattr(self, name)]
 
 
 CONFIG = ModelTrainConfig
@@ -169,7 +175,7 @@ class ModelTask:
         self.config = config
         self.parts = {name: as_path(getattr(config, name)) for name in ("codec", "clip", "face", "locate")}
         codec, clip, face, start = self.parts["codec"], self.parts["clip"], self.parts["face"], as_path(config.init)
-        if not codec or not clip:
+        if not codec or not clip:  # config.missing(), in words that the type checker knows
             raise UserError("recipe model needs codec=DIR and clip=DIR, the exports of those recipes")
         sizes = model_sizes(start_sizes(start) if start else PRESETS[config.preset], codec, clip, face)
         train, held_out = split_records(data, "train"), split_records(data, "val")
@@ -265,9 +271,31 @@ class ModelTask:
         """The exported config: sizes and generation defaults."""
         model: ModelConfig = replace(self.model.config, code_bits=0)
         generation = GenerationDefaults(
-            self.config.sampling_steps, self.config.guidance, self.config.temperature, self.config.sampler
+            self.config.sampling_steps,
+            self.config.guidance,
+            self.config.temperature,
+            self.config.sampler,
+            self.config.guidance_schedule,
         )
         return config_json(self.config.preset, model, generation)
+
+
+def planned_setup(config: ModelTrainConfig, sizes: ModelConfig) -> Setup:
+    """What one graphics card does in a run of these settings."""
+    clip, longest = as_path(config.clip), MixtureConfig.long_budget if config.long_share else config.text_budget
+    return Setup(
+        rows=config.batch_size // config.accumulation,
+        length=padded_length(sizes, config.text_budget),
+        longest=padded_length(sizes, longest),
+        parts=config.accumulation,
+        precision="fp32" if config.precision == "fp32" else "bf16",
+        optimizer_bits=8 if config.optimizer == "adamw8bit" else 32,
+        averaged=config.ema > 0,
+        checkpointing=config.checkpointing,
+        t2i_share=config.t2i_share,
+        whole_softmax=config.mode == "unnormalized",
+        clip_tokens=read_clip_config(clip).tokens if clip else Setup.clip_tokens,
+    )
 
 
 def forecast(config: ModelTrainConfig, processes: int = 8, teraflops: float = 100.0) -> dict[str, Any]:
@@ -280,25 +308,13 @@ def forecast(config: ModelTrainConfig, processes: int = 8, teraflops: float = 10
     if codec and clip:
         sizes = model_sizes(sizes, codec, clip, as_path(config.face))
     sizes = replace(sizes, shared_per_group=sizes.shared_per_group or config.shared_per_group)
-    text = MixtureConfig()
-    alone = Setup(
-        rows=config.batch_size // config.accumulation,
-        length=padded_length(sizes, config.text_budget),
-        longest=padded_length(sizes, text.long_budget if config.long_share else config.text_budget),
-        parts=config.accumulation,
-        precision="fp32" if config.precision == "fp32" else "bf16",
-        optimizer_bits=8 if config.optimizer == "adamw8bit" else 32,
-        averaged=config.ema > 0,
-        checkpointing=config.checkpointing,
-        t2i_share=config.t2i_share,
-        whole_softmax=config.mode == "unnormalized",
-    )
+    alone = planned_setup(config, sizes)
     shared = replace(alone, rows=max(1, alone.rows // processes), processes=processes)
     setups = {
-        "gb_alone": alone,
-        f"gb_each_of_{processes}_ddp": shared,
-        f"gb_each_of_{processes}_zero2": replace(shared, sharding="gradients"),
-        f"gb_each_of_{processes}_fsdp": replace(shared, sharding="full"),
+        "gb_of_one_gpu": alone,
+        f"gb_per_gpu_of_{processes}_ddp": shared,
+        f"gb_per_gpu_of_{processes}_zero2": replace(shared, sharding="gradients", averaged=False),
+        f"gb_per_gpu_of_{processes}_fsdp": replace(shared, sharding="full"),
     }
     flops = estimate(sizes, alone).flops
     return {
