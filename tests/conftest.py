@@ -20,7 +20,8 @@ from unif2ace_core.config import ModelConfig
 from unif2ace_core.data.attributes import BINARY
 from unif2ace_core.model.transformer import UniF2ace
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session")

@@ -155,3 +155,12 @@ def test_other_readings_of_1_8b_with_one_shared_expert(experts: int, hidden: int
     config = replace(PRESETS["1.8b"], experts=experts, expert_hidden=hidden)
     found = pieces(on_meta(config))
     assert found["trunk"] + found["routed experts"] == expected
+
+
+@pytest.mark.parametrize(
+    ("every", "hidden", "expected"), [(4, 512, 1_851_137_154), (2, 512, 2_254_097_538), (2, 1024, 2_656_849_026)]
+)
+def test_other_readings_of_1_8b_with_a_shared_expert_for_each_group(every: int, hidden: int, expected: int) -> None:
+    config = replace(PRESETS["1.8b"], moe_every=every, expert_hidden=hidden, shared_per_group=True)
+    found = pieces(on_meta(config))
+    assert found["trunk"] + found["routed experts"] == expected

@@ -73,6 +73,18 @@ def test_every_parameter_has_a_gradient_whatever_tasks_a_batch_holds(
     assert [name for name, parameter in task.model.named_parameters() if parameter.grad is None] == []
 
 
+def test_checkpointing_computes_the_same_gradients(tiny_config: ModelConfig) -> None:
+    found = []
+    for checkpointing in (False, True):
+        task = tiny_task(tiny_config)
+        task.model.train().checkpointing = checkpointing
+        loss, _ = task.loss(task.batch(0, step_part(0, 0, 0, 1)), torch.Generator())
+        loss.backward()
+        found.append({name: parameter.grad for name, parameter in task.model.named_parameters()})
+    plain, again = found
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+
+
 def test_loss_falls(tiny_config: ModelConfig, tmp_path: Path) -> None:
     seen: list[Progress] = []
     config = settings(steps=60, learning_rate=3e-3, log_every=10)

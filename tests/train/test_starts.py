@@ -1,0 +1,68 @@
+"""What a run may do with the model it starts from: untie the shared experts, freeze the dense trunk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from train_toys import settings, tiny_task
+
+from unif2ace_core.config import ModelConfig
+from unif2ace_core.errors import UserError
+from unif2ace_core.model.transformer import UniF2ace
+from unif2ace_core.train.loop import train
+from unif2ace_core.train.processes import step_part
+from unif2ace_core.train.recipes.model import ModelTrainConfig, is_trunk, untied
+
+
+def test_a_start_with_one_shared_expert_computes_the_same_with_a_copy_for_each_group(tiny_config: ModelConfig) -> None:
+    tied, own = tiny_task(tiny_config), tiny_task(replace(tiny_config, shared_per_group=True))
+    own.model.load_state_dict(untied(tied.model.state_dict(), own.model.config))
+    batch = tied.batch(0, step_part(0, 0, 0, 1))
+    with torch.no_grad():
+        first, second = (float(task.loss(batch, torch.Generator())[0]) for task in (tied, own))
+    assert first == pytest.approx(second, abs=1e-5)
+
+
+def test_copies_that_a_start_has_already_are_kept(tiny_config: ModelConfig) -> None:
+    config = replace(tiny_config, shared_per_group=True)
+    state = UniF2ace(config).initialise(torch.Generator().manual_seed(0)).state_dict()
+    kept = untied(state, config)
+    assert kept.keys() == state.keys() and all(torch.equal(kept[name], state[name]) for name in state)
+    one = {name: value for name, value in state.items() if "shared_mmu" not in name}
+    assert untied(one, replace(config, shared_per_group=False)).keys() == one.keys()
+
+
+def test_only_what_was_added_to_a_frozen_trunk_learns(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    task = tiny_task(tiny_config)
+    before = {name: value.detach().clone() for name, value in task.model.named_parameters()}
+    for name, parameter in task.model.named_parameters():
+        parameter.requires_grad_(not is_trunk(name))
+    train(task, settings(steps=12, learning_rate=3e-3), tmp_path)
+    moved = {name for name, value in task.model.named_parameters() if not torch.equal(before[name], value)}
+    assert moved and not {name for name in moved if is_trunk(name)}
+    assert {"routers", "experts", "resamplers"} == {kind for kind in map(kind_of, moved) if kind}
+
+
+def kind_of(name: str) -> str:
+    """The part of the added model that a parameter belongs to."""
+    return "resamplers" if name.startswith("resamplers") else "routers" if "router" in name else "experts"
+
+
+def test_show_os_dense_model_is_the_trunk(tiny_config: ModelConfig) -> None:
+    dense = UniF2ace(replace(tiny_config, moe_every=tiny_config.layers + 1))
+    names = {name.replace(".mlp.", ".mlp.shared.") for name, _ in dense.named_parameters() if "resamplers" not in name}
+    whole = {name.replace(".mlp.fc", ".mlp.shared.fc") for name, _ in UniF2ace(tiny_config).named_parameters()}
+    assert {name for name in whole if is_trunk(name)} == names
+
+
+def test_a_plan_says_what_a_run_still_needs() -> None:
+    assert ModelTrainConfig(clip="here").missing() == ["codec"]
+    assert ModelTrainConfig(clip="here", codec="there").missing() == []
+
+
+def test_a_guidance_schedule_that_does_not_exist_is_refused_before_training() -> None:
+    with pytest.raises(UserError, match="no guidance schedule 'never'"):
+        ModelTrainConfig(guidance_schedule="never")
