@@ -37,6 +37,10 @@ class ModelConfig:
     code_bits: int = 0  # > 0 adds an embedding per LFQ bit while training; folded into the tables on export
     grid: tuple[int, int] = (8, 8)  # rows and columns of image codes
     text_length: int = 96  # longest prompt or question in BPE tokens
+    # text of an understanding turn: [end] question [end] | answer [end]; a start from Show-o keeps Show-o's
+    question_template: str = "{question}"  # what stands in place of {question} is what the user asks
+    question_end: bool = True  # whether an [end] parts the question from its answer
+    answer_start: str = ""  # in front of every answer, such as the space after a template's last word
     # token-level MoE
     moe_every: int = 2  # every n-th block has both MoE levels
     experts: int = 4  # n, routed experts per group
@@ -66,6 +70,8 @@ class ModelConfig:
             raise ValueError(f"grid is {self.grid}")
         if self.top_k > self.experts:
             raise ValueError(f"top_k {self.top_k} is more than {self.experts} experts")
+        if self.question_template.count("{question}") != 1:
+            raise ValueError(f"question_template {self.question_template!r} does not hold {{question}} once")
         for names in (self.sequence_t2i, self.sequence_mmu):
             if unknown := set(names) - set(SEQUENCE_EXPERTS):
                 raise ValueError(f"no sequence expert {min(unknown)!r}")

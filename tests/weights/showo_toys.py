@@ -1,4 +1,6 @@
-"""Made-up checkpoints with Show-o's published tensor names at small widths, and its trunk written out plainly."""
+"""Made-up checkpoints with Show-o's published tensor names at small widths, a tokenizer of its kind, and its trunk
+written out plainly.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
 from unif2ace_core.config import PRESETS
+from unif2ace_core.tokens.text import END as END_MARK
 
 WIDTH, HEADS, FFN, LAYERS = 32, 2, 48, 4
-TEXT, CODES, SIDE = 40, 32, 4
+TEXT, CODES, SIDE = 280, 32, 4
 HEAD, OFFSET, VOCABULARY = WIDTH // HEADS, TEXT + 10, TEXT + 10 + CODES + 1
 END = 7  # id that starts and ends a text
 PRESET = replace(
@@ -29,7 +33,7 @@ PRESET = replace(
     face_width=10,
     noise_width=6,
     noise_tokens=5,
-    text_length=24,
+    text_length=60,
 )
 CODEC = {"channels": 32, "bits": 5, "encoder": ((1, 1, 2), (1, 2, 1)), "decoder": ((1, 2, 2), (2, 1, 1))}
 
@@ -41,12 +45,13 @@ def fill(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
     for name, shape in shapes.items():
         noise = torch.randn(shape, generator=generator)
         near_one = "norm" in name and name.endswith("weight")
-        fan = max(1, noise[0].numel()) if noise.ndim > 1 and "embed" not in name else 4
+        fan = max(1, noise[0].numel()) if noise.ndim > 1 else 4
+        fan = 0.25 if "embed" in name else fan  # tokens that differ this much get answers that differ
         made[name] = 1 + 0.1 * noise if near_one else noise * fan**-0.5
     return made
 
 
-def backbone(seed: int = 0, clip: bool = False) -> dict[str, Tensor]:
+def backbone(seed: int = 38, clip: bool = False) -> dict[str, Tensor]:
     """A backbone's state dict."""
     shapes: dict[str, tuple[int, ...]] = {"showo.model.embed_tokens.weight": (VOCABULARY, WIDTH)}
     for layer in range(LAYERS):
@@ -129,6 +134,32 @@ def save_codec(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(codec(), folder / "pytorch_model.safetensors")
     return folder
+
+
+MERGES = (
+    "U+S E+R US+ER A+S I+S AS+S IS+T ASS+IST N+T A+NT ASSIST+ANT Ġ+ASSISTANT i+n e+r a+n o+n h+e t+he Ġ+the Ġ+s Ġ+w"
+)
+QUESTION = "Could the woman look happy, or not?"
+
+
+def tokenizer() -> Tokenizer:
+    """A cased byte-level BPE that splits words as CodeGen's does; `END` is its end mark."""
+    words = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words.insert(END, END_MARK)
+    merges = [(left, right) for left, _, right in (merge.partition("+") for merge in MERGES.split())]
+    words += [left + right for left, right in merges]
+    words += [f"unused {number}" for number in range(TEXT - len(words))]
+    made = Tokenizer(models.BPE({word: place for place, word in enumerate(words)}, merges))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.add_special_tokens([AddedToken(END_MARK, special=True, normalized=False)])
+    return made
+
+
+def save_tokenizer(folder: Path) -> Path:
+    """Write the tokenizer beside a model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer().save(str(folder / "tokenizer.json"))
+    return folder / "tokenizer.json"
 
 
 def t2i_ids(prompt: list[int], codes: list[int]) -> list[int]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,12 +19,14 @@ from torch import Tensor
 from unif2ace_core.config import PRESETS, Group
 from unif2ace_core.diffusion.samplers import sample
 from unif2ace_core.errors import UserError
-from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.sequence_moe import Exploration, exploration_draws
 from unif2ace_core.model.transformer import Features, UniF2ace
+from unif2ace_core.tasks import understand
 from unif2ace_core.tasks.generate import PromptedSpan
-from unif2ace_core.tokens.sequence import collate, mmu_row, t2i_row
-from unif2ace_core.weights.resolve import load_transformer, read_model_config
+from unif2ace_core.tokens.sequence import collate, mmu_row, question_ids, t2i_row
+from unif2ace_core.tokens.text import TextTokenizer
+from unif2ace_core.weights import streams
+from unif2ace_core.weights.resolve import LoadedModel, load_model, load_transformer, read_model_config
 from unif2ace_core.weights.showo import ConvertReport, convert_showo, trunk_sources
 from unif2ace_core.weights.streams import open_checkpoint
 
@@ -86,6 +87,8 @@ def test_four_variants_import(tmp_path: Path, side: int, clip: bool) -> None:
     assert set(report.model.used) == set(toys.backbone())
     assert sorted(report.model.unused) == sorted(set(toys.backbone(clip=clip)) - set(toys.backbone()))
     assert report.model.missing == ()
+    assert read_model_config(tmp_path / "out")[1] == report.config
+    assert report.config.question_template == "USER: \n{question} ASSISTANT:" and not report.config.question_end
     tensors = load_file(tmp_path / "out" / "model.safetensors")
     assert set(tensors) == set(report.model.used.values()) | set(report.model.fresh)
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
@@ -122,6 +125,20 @@ def test_every_form_of_a_checkpoint_gives_the_same_model(tmp_path: Path, form: s
         convert(source, tmp_path / f"from-{source.name}")
     first, second = (tmp_path / f"from-{name}" / "model.safetensors" for name in ("plain", form))
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(("most", "opened"), [(2**28, 1), (0, len(toys.codec()))])
+def test_a_torch_file_is_opened_anew_only_when_much_of_it_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, opened: int
+) -> None:
+    tensors, calls = toys.codec(), []
+    torch.save(tensors, tmp_path / "codec.bin")
+    checkpoint = open_checkpoint(tmp_path / "codec.bin")
+    load = streams.load_torch
+    monkeypatch.setattr(streams, "MAPPED", most)
+    monkeypatch.setattr(streams, "load_torch", lambda file: calls.append(file) or load(file))
+    assert all(torch.equal(checkpoint.read(name), tensor) for name, tensor in tensors.items())
+    assert len(calls) == opened
 
 
 def test_size_of_pictures_is_asked_for_where_no_config_tells(tmp_path: Path) -> None:
@@ -201,49 +218,89 @@ def train(model: UniF2ace, probability: float, steps: int = 50) -> None:
 FROZEN: dict[str, Any] = json.loads((Path(__file__).parent / "showo_numbers.json").read_text())
 
 
+@pytest.fixture
+def whole(tmp_path: Path) -> LoadedModel:
+    """The toy backbone, codec and tokenizer as a model of ours, in fp32."""
+    codec, tokenizer = toys.save_codec(tmp_path / "magvit"), toys.save_tokenizer(tmp_path / "phi")
+    convert(toys.save_backbone(tmp_path / "backbone"), tmp_path / "whole", codec=str(codec), tokenizer=tokenizer)
+    return load_model(str(tmp_path / "whole"), "cpu")
+
+
 def test_logits_are_show_os(model: UniF2ace) -> None:
     codes, masked = given_codes()
     for number, (prompt, row) in enumerate(zip(PROMPTS, masked.tolist())):
         found = logits(model, toys.t2i_ids(prompt, row), Group.T2I)
         assert torch.allclose(found[-(POSITIONS + 1), :6], torch.tensor(FROZEN["t2i"]["logits"][number]), atol=1e-4)
         assert abs(float(found.double().sum()) - FROZEN["t2i"]["sum"][number]) < 2e-2
-    found = logits(model, toys.mmu_ids(codes[0].tolist(), [31, 32, 33]), Group.MMU)
-    assert torch.allclose(found[-1, :6], torch.tensor(FROZEN["mmu_logits"]), atol=1e-4)
+    for number, row in enumerate(codes.tolist()):
+        found = logits(model, toys.mmu_ids(row, FROZEN["mmu_question"]), Group.MMU)
+        assert torch.allclose(found[-1, :6], torch.tensor(FROZEN["mmu_logits"][number]), atol=1e-4)
+
+
+def test_a_converted_model_is_asked_in_show_os_words(whole: LoadedModel) -> None:
+    asked = question_ids(toys.QUESTION, whole.tokenizer, whole.config)
+    assert asked == FROZEN["mmu_question"]
+    row = given_codes()[0][0].tolist()
+    assert mmu_row(row, [(asked, None)], whole.tokenizer.end, whole.config).ids == toys.mmu_ids(row, asked)
+
+
+def test_masks_are_show_os(whole: LoadedModel) -> None:
+    codes, masked = given_codes()
+    end, config, turn = whole.tokenizer.end, whole.config, (FROZEN["mmu_question"], None)
+    drawn = [t2i_row(prompt, row, end, config) for prompt, row in zip(PROMPTS, masked.tolist())]
+    asked = [mmu_row(row, [turn], end, config) for row in codes.tolist()]
+    for name, rows in (("t2i", drawn), ("mmu", asked)):
+        batch = collate(rows, config)
+        for mask, valid, row, pairs in zip(batch.mask[:, 0], batch.valid, rows, FROZEN["visible"][name], strict=True):
+            assert torch.equal(mask[valid][:, valid], toys.visible(row.ids))
+            assert int(mask[valid].sum()) == pairs
+
+
+def test_greedy_answers_are_show_os(whole: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = FROZEN["mmu_tokens"]
+    assert len(set(first)) > 5 and second[-1] == toys.END and len(set(second)) == len(second) < len(first)
+    monkeypatch.setattr(understand, "LONGEST_ANSWER", len(first))
+    said, decode = [], whole.tokenizer.decode
+    monkeypatch.setattr(whole.tokenizer, "decode", lambda ids: said.append(list(ids)) or decode(ids))
+    photos = understand.Photos(given_codes()[0], None, None, None)
+    answers = understand.decode_answers(whole, photos, [0, 1], [toys.QUESTION] * 2)
+    assert said == [first, second[:-1]]
+    assert [answer for answer, _ in answers] == [text.strip() for text in FROZEN["mmu_texts"]]
 
 
 @torch.no_grad()
-def test_greedy_answer_is_show_os(model: UniF2ace) -> None:
-    ids = toys.mmu_ids(given_codes()[0][0].tolist(), [31, 32, 33])
-    cache, mmu, span = KeyValueCache(model.config.layers), int(Group.MMU), torch.tensor([2])
-    batch, places = torch.tensor([ids]), torch.arange(len(ids)).unsqueeze(0)
-    mask, groups = toys.visible(ids)[None, None], torch.full((1, len(ids)), mmu)
-    hidden = model(batch, places, mask, groups, span, features(model, 1), cache).hidden[:, -1:]
-    said: list[int] = []
-    while len(said) < len(FROZEN["mmu_tokens"]):
-        said.append(int(model.head(hidden)[0, 0].argmax()))
-        place = torch.tensor([[len(ids) + len(said) - 1]])
-        hidden = model(torch.tensor([said[-1:]]), place, None, torch.tensor([[mmu]]), cache=cache).hidden
-    assert said == FROZEN["mmu_tokens"]
-
-
-@torch.no_grad()
-def test_maskgit_makes_show_os_codes_from_the_same_random_numbers(model: UniF2ace) -> None:
-    tokenizer, device = SimpleNamespace(end=toys.END), torch.device("cpu")
-    loaded: Any = SimpleNamespace(tokenizer=tokenizer, config=model.config, device=device, transformer=model)
-    noise = features(model, 2).noise
+def test_maskgit_makes_show_os_codes_from_the_same_random_numbers(whole: LoadedModel) -> None:
+    noise = features(whole.transformer, 2).noise
     assert noise is not None
+    prompted, seen = PromptedSpan(whole, PROMPTS, noise, 1.75), []
+
+    def posterior(codes: Tensor) -> Tensor:
+        seen.append(codes.clone())
+        return prompted.posterior(codes)
+
     codes = sample(
         "maskgit",
-        PromptedSpan(loaded, PROMPTS, noise, 1.75).posterior,
+        posterior,
         codes=toys.CODES,
         positions=POSITIONS,
         generators=[torch.Generator().manual_seed(seed) for seed in (3, 4)],
         steps=6,
         temperature=1.0,
-        grid=model.config.grid,
+        grid=whole.config.grid,
         options={"anneal": "showo", "greedy_draws": False},
     )
-    assert codes.tolist() == FROZEN["trajectory"]
+    assert torch.stack([*seen, codes], 1).tolist() == FROZEN["trajectory"]  # of every step
+
+
+def test_capitals_are_put_only_where_a_tokenizer_has_none() -> None:
+    assert understand._sentence(" yes. the hair is blond.") == "Yes. The hair is blond."
+    assert understand._sentence(" no. iPhones are shown.\n") == "no. iPhones are shown."
+
+
+def test_end_of_an_answer_is_the_tokenizers_end_mark(tmp_path: Path) -> None:
+    tokenizer = TextTokenizer.load(toys.save_tokenizer(tmp_path))
+    assert (tokenizer.end, tokenizer.size) == (toys.END, toys.TEXT)
+    assert tokenizer.decode(tokenizer.encode("Yes, She Is.")) == "Yes, She Is."  # cased, as CodeGen's
 
 
 # --- Memory --------------------------------------------------------------------------------------------

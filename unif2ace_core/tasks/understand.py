@@ -1,6 +1,6 @@
 """Answers and descriptions of photos: locate -> align -> encode -> decode with a key-value cache.
 
-[mmu] [soi] codes [eoi] | [end] question [end] | answer [end]
+[mmu] [soi] codes [eoi] | [end] question [end] | answer [end]       (the text as tokens/sequence.py has it)
  codes, CLIP and face features in the prompt pass      one token a step, rows of different lengths together
 """
 
@@ -21,7 +21,7 @@ from unif2ace_core.experts.align import crop
 from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.transformer import Features
 from unif2ace_core.tokens.codec import to_image_tensor
-from unif2ace_core.tokens.sequence import collate, mmu_row
+from unif2ace_core.tokens.sequence import collate, mmu_row, question_ids
 from unif2ace_core.weights.resolve import LoadedModel
 
 DESCRIBE = "Describe this face."
@@ -102,7 +102,7 @@ def decode_answers(
     """Greedy answers with their probabilities; question i is about photo rows[i]."""
     tokenizer, config = model.tokenizer, model.config
     codes = photos.codes[list(rows)].cpu().tolist()
-    turns = [[(tokenizer.encode(question), None)] for question in questions]
+    turns = [[(question_ids(question, tokenizer, config), None)] for question in questions]
     prompts = [mmu_row(c, turn, tokenizer.end, config) for c, turn in zip(codes, turns, strict=True)]
     batch = collate(prompts, config)
     index = torch.tensor(list(rows), device=model.device)
@@ -151,7 +151,9 @@ def _continue(
 
 
 def _sentence(text: str) -> str:
-    """Capitals at the start of sentences; the tokenizer is lower case."""
+    """Capitals at the start of sentences where a tokenizer has none; what has capitals stays as the model wrote it."""
+    if text != text.lower():
+        return text.strip()
     parts = text.strip().split(". ")
     return ". ".join(part[:1].upper() + part[1:] for part in parts)
 

@@ -3,6 +3,9 @@
     T2I   [t2i] [end] prompt [end] | [soi] code x N [eoi]
     MMU   [mmu] [soi] code x N [eoi] | [end] question [end] answer [end] | [end] question [end] answer [end] | ...
 
+The [end] between question and answer is `question_end` of the config; Show-o has none there, but words around the
+question (`question_template`): [end] USER: question ASSISTANT: answer [end].
+
 One MMU row may carry several turns. A turn sees the image and itself, and its positions continue from the image, so
 each turn is computed exactly as if it stood alone: several questions share one pass over the picture.
 
@@ -19,6 +22,7 @@ import torch
 from torch import Tensor
 
 from unif2ace_core.config import Group, ModelConfig
+from unif2ace_core.tokens.text import TextTokenizer
 
 IGNORE = -100  # label of positions without a target
 
@@ -55,6 +59,21 @@ def text_ids(ids: Sequence[int], config: ModelConfig) -> list[int]:
     return list(ids[: config.text_length])
 
 
+def question_ids(question: str, tokenizer: TextTokenizer, config: ModelConfig) -> list[int]:
+    """Ids of a question in the model's template; one that is too long loses its last words, never the template's."""
+    before, after = config.question_template.split("{question}")
+    ids = tokenizer.encode(before + question + after)
+    if len(ids) <= config.text_length:
+        return ids
+    tail = tokenizer.encode(after)
+    return text_ids([*ids[: max(0, config.text_length - len(tail))], *tail], config)
+
+
+def answer_ids(answer: str, tokenizer: TextTokenizer, config: ModelConfig) -> list[int]:
+    """Ids of an answer as it follows the question; uncut."""
+    return tokenizer.encode(config.answer_start + answer)
+
+
 def t2i_prefix(prompt: Sequence[int], end: int, config: ModelConfig) -> list[int]:
     """[t2i] [end] prompt [end]; an empty prompt is the unconditional one."""
     return [config.special("t2i"), end, *text_ids(prompt, config), end]
@@ -89,7 +108,7 @@ def mmu_row(
     start = len(ids)
     row = Row(ids, list(range(start)), [0] * start, [True] * start, [IGNORE] * start, Group.MMU, 2)
     for number, (question, answer) in enumerate(turns, start=1):
-        asked = [end, *text_ids(question, config), end]
+        asked = [end, *text_ids(question, config), *[end] * config.question_end]
         said = [] if answer is None else [*text_ids(answer, config), end]
         length = len(asked) + len(said)
         row.ids += asked + said

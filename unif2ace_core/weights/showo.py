@@ -16,7 +16,10 @@ From there only exploration lets the sequence routers learn: two selected Copy e
 All sizes are read off the tensors' shapes but three: the number of image codes and their grid stand in config.json
 (256 and 512 pixel checkpoints have the same tensors), and rotary dimensions are half a head, as in Phi-1.5. The CLIP
 variants' `mm_projector` puts CLIP patches in place of image codes; here CLIP is a sequence expert over the codes, so
-that projector has no place and is reported as unused. Format of the checkpoints: showlab/Show-o (arXiv 2408.12528).
+that projector has no place and is reported as unused. Those variants are asked in the words of the others (LAYOUT):
+their own, a system prompt before the picture, belong to the patches.
+
+Format of the checkpoints: showlab/Show-o (arXiv 2408.12528).
 """
 
 from __future__ import annotations
@@ -64,6 +67,12 @@ BLOCK = {
     "mlp.fc2": ("mlp.fc2",),
     "mlp.shared.fc1": ("mlp.fc1",),
     "mlp.shared.fc2": ("mlp.fc2",),
+}
+# How Show-o is asked (its inference_mmu.py, without CLIP ViT); in its training data a space stands before an answer.
+LAYOUT: dict[str, Any] = {
+    "question_template": "USER: \n{question} ASSISTANT:",
+    "question_end": False,
+    "answer_start": " ",
 }
 # Show-o's published settings (guidance 1.75 with 16 steps, at 512 pixels 5 with 50), its own sampler.
 SAMPLING = {256: GenerationDefaults(16, 1.75, 1.0, "maskgit"), 512: GenerationDefaults(50, 5.0, 1.0, "maskgit")}
@@ -138,6 +147,7 @@ def read_sizes(checkpoint: Checkpoint, preset: ModelConfig, pixels: int | None =
         grid=(side, side),
         code_bits=0,
         sequence_rho=0.0,
+        **LAYOUT,
     )
 
 
@@ -473,7 +483,10 @@ def notes(backbone: Checkpoint, codec: str | None, tokenizer: Path | None) -> li
     """What the new folder still lacks, in words."""
     found = []
     if has_projector(backbone):
-        found.append("mm_projector is left out: here CLIP is a sequence expert over the image codes")
+        found.append(
+            "mm_projector is left out: it puts CLIP features in place of image codes, while here CLIP is a sequence "
+            "expert over the codes; questions are asked over codes, as of the variants without CLIP ViT"
+        )
     if codec is None:
         found.append("no codec: add --codec with the MAGVIT-v2 checkpoint to generate or read pictures")
     if tokenizer is None:

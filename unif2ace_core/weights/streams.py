@@ -1,8 +1,8 @@
 """Tensors one at a time: readers of other programs' checkpoints, and a writer of safetensors.
 
 A checkpoint is a file (.safetensors; .bin, .ckpt, .pt, .pth of torch), an index.json beside its shards, or the folder
-of one. Every read opens the file, takes one tensor and lets the file's memory map go, so that neither the source nor
-the result is ever held as a whole. Torch files are read with `weights_only`: what could run code is refused.
+of one. A file's memory map is let go after one tensor, or after some that are small together, so that neither the
+source nor the result is ever held as a whole. Torch files are read with `weights_only`: what could run code is refused.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ DTYPES = {"fp16": torch.float16, "fp32": torch.float32, "bf16": torch.bfloat16}
 SAFETENSORS_NAMES = {torch.float16: "F16", torch.float32: "F32", torch.bfloat16: "BF16"}
 TORCH_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth")
 INDEX = ".index.json"
+MAPPED = 2**28  # bytes read from one map of a torch file, which stay in memory as long as it; a map takes 50 ms to make
 # What a folder may call its weights, the best form first.
 FILE_NAMES = tuple(
     f"{stem}{suffix}"
@@ -42,6 +43,8 @@ class Checkpoint:
         self.origin, self.files = origin, list(files)
         self.shapes: dict[str, Shape] = {}
         self.places: dict[str, Path] = {}
+        self.map: dict[str, Tensor] = {}  # of the torch file read last
+        self.unread = 0  # bytes until it is let go
         for file in self.files:
             check_file(file)
             shapes = read_shapes(file)
@@ -58,12 +61,20 @@ class Checkpoint:
         """
         file = self.places[name]
         if is_torch(file):
-            return load_torch(file)[name]
+            return self.read_torch(file, name)
         try:
             with safe_open(file, framework="pt") as opened:
                 return opened.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise unreadable(file, error) from error
+
+    def read_torch(self, file: Path, name: str) -> Tensor:
+        """A tensor from the map of a torch file, made anew for another shard and every `MAPPED` bytes."""
+        if name not in self.map or self.unread < 0:
+            self.map = {}  # the old one goes first
+            self.map, self.unread = load_torch(file), MAPPED
+        self.unread -= self.map[name].nbytes
+        return self.map[name]
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
