@@ -13,8 +13,10 @@ from unif2ace_core.config import ModelConfig
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.train.loop import train
+from unif2ace_core.train.options import with_overrides
 from unif2ace_core.train.processes import step_part
-from unif2ace_core.train.recipes.model import ModelTrainConfig, is_trunk, untied
+from unif2ace_core.train.recipes.model import ModelTrainConfig, generation_defaults, is_trunk, untied
+from unif2ace_core.weights.resolve import GenerationDefaults
 
 
 def test_a_start_with_one_shared_expert_computes_the_same_with_a_copy_for_each_group(tiny_config: ModelConfig) -> None:
@@ -61,6 +63,13 @@ def test_show_os_dense_model_is_the_trunk(tiny_config: ModelConfig) -> None:
 def test_a_plan_says_what_a_run_still_needs() -> None:
     assert ModelTrainConfig(clip="here").missing() == ["codec"]
     assert ModelTrainConfig(clip="here", codec="there").missing() == []
+
+
+def test_a_model_samples_as_set_else_as_its_start(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"generation": {"steps": 50, "guidance": 1.75, "sampler": "maskgit"}}')
+    set_here = with_overrides(ModelTrainConfig(init=str(tmp_path)), {"guidance": "3"})
+    assert generation_defaults(set_here) == GenerationDefaults(50, 3.0, GenerationDefaults.temperature, "maskgit")
+    assert generation_defaults(ModelTrainConfig()) == GenerationDefaults()
 
 
 def test_a_guidance_schedule_that_does_not_exist_is_refused_before_training() -> None:

@@ -91,7 +91,6 @@ class OpenClipTower(ClipExpert):
         found = self.visual.forward_intermediates(images, indices=[-2, -1], output_fmt="NCHW")
         return found["image_intermediates"][0], found["image_features"]
 
-    @torch.no_grad()
     def features(self, images: Tensor) -> ClipFeatures:
         """Square images (B, 3, H, H) in [-1, 1], of any size -> patches in rows from the top, embedding.
 

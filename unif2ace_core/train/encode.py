@@ -62,17 +62,21 @@ class EncodedSet:
     """What the transformer trains on; the first dimension counts records, the second views."""
 
     codes: np.ndarray  # (R, VIEWS, N) int16
-    clip: np.ndarray  # (R, VIEWS, T, C) fp16
+    clip: np.ndarray | None  # (R, VIEWS, T, C) fp16
     face: np.ndarray | None  # (R, VIEWS, d) fp16
+    photos: np.ndarray | None = None  # (R, P, P, 3) uint8, as they are: for encoders that learn
 
 
-def encoded(data: Path, records: Sequence[FaceRecord], codec: Path, clip: Path, face: Path | None) -> EncodedSet:
+def encoded(
+    data: Path, records: Sequence[FaceRecord], codec: Path, clip: Path | None, face: Path | None, photos: bool = False
+) -> EncodedSet:
     """Encode the records with parts of any kind, on CUDA where there is one, or open what the cache holds of it."""
     side = codec_config(codec).pixels
     return EncodedSet(
         encode_kind("codes", data, records, codec, side),
-        encode_kind("clip", data, records, clip, side),
+        encode_kind("clip", data, records, clip, side) if clip else None,
         encode_kind("face", data, records, face, side) if face else None,
+        aligned_pixels(data, records, side) if photos else None,
     )
 
 

@@ -23,7 +23,8 @@ from unif2ace_core.diffusion.d3diff import MaskedCodes, draw_mask
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.sequence_moe import exploration_draws
 from unif2ace_core.model.transformer import Features
-from unif2ace_core.tokens.sequence import Batch, Row, collate, mmu_row, t2i_row
+from unif2ace_core.tokens.codec import to_image_tensor
+from unif2ace_core.tokens.sequence import Batch, Row, answer_ids, collate, mmu_row, question_ids, t2i_row
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import EncodedSet
 
@@ -55,6 +56,7 @@ class MixedBatch:
     masked: MaskedCodes  # of the T2I rows
     exploration: Tensor  # (B, MoE layers, columns) uniform draws for the sequence routers
     denominators: Tensor  # (2,) what losses are divided by: pictures and answers; here, or a part's mean over the step
+    photos: Tensor | None = None  # (M, 3, P, P) in [-1, 1] of the MMU rows, for encoders that learn
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class Mixture:
             masked,
             plan.exploration[own],
             torch.tensor([len(drawn), answers], dtype=torch.float32),
+            self.photos(plan, asked) if self.data.photos is not None else None,
         )
 
     def codes(self, plan: Plan, rows: Sequence[int]) -> Tensor:
@@ -171,9 +174,10 @@ class Mixture:
             pairs.append((describe_question(rng), description(record, rng)))
         pairs += [(qa.question, qa.answer) for qa in questions(record, rng, budget // 8, self.rates)]
         turns: list[Turn] = []
+        told = self.tokenizer, self.model
         for question, answer in pairs:
-            turn = (self.tokenizer.encode(question), self.tokenizer.encode(answer))
-            budget -= len(turn[0]) + len(turn[1]) + 3
+            turn = question_ids(question, *told), answer_ids(answer, *told)
+            budget -= len(turn[0]) + len(turn[1]) + 2 + self.model.question_end
             if budget < 0 and turns:
                 break
             turns.append(turn)
@@ -181,16 +185,29 @@ class Mixture:
 
     def features(self, plan: Plan, rows: Sequence[int]) -> Features:
         """Expert features of the MMU rows (zeros for T2I rows), some withheld, and fresh noise."""
-        model = self.model
-        clip = torch.zeros(len(rows), *self.data.clip.shape[2:])
-        face = torch.zeros(len(rows), 1, model.face_width)
-        noise = torch.empty(len(rows), model.noise_tokens, model.noise_width)
+        noise = torch.empty(len(rows), self.model.noise_tokens, self.model.noise_width)
         for n, row in enumerate(rows):
-            place = (plan.records[row], plan.views[row])
             noise[n].normal_(generator=torch.Generator().manual_seed(plan.seeds[row]))
+        clip, face = (self.cached(values, plan, rows) for values in (self.data.clip, self.data.face))
+        face = face if face is None else face.unsqueeze(1)
+        return Features(clip, face, noise, plan.keep[0][rows], plan.keep[1][rows])
+
+    def cached(self, values: np.ndarray | None, plan: Plan, rows: Sequence[int]) -> Tensor | None:
+        """Features (len(rows), ...) from an array (R, VIEWS, ...); zeros for T2I rows."""
+        if values is None:
+            return None
+        found = torch.zeros(len(rows), *values.shape[2:])
+        for n, row in enumerate(rows):
             if row >= plan.generated:
-                clip[n] = torch.from_numpy(self.data.clip[place].astype("float32"))
-                if self.data.face is not None:
-                    face[n, 0] = torch.from_numpy(self.data.face[place].astype("float32"))
-        has_face = self.data.face is not None
-        return Features(clip, face if has_face else None, noise, plan.keep[0][rows], plan.keep[1][rows])
+                found[n] = torch.from_numpy(values[plan.records[row], plan.views[row]].astype("float32"))
+        return found
+
+    def photos(self, plan: Plan, rows: Sequence[int]) -> Tensor:
+        """Photos (len(rows), 3, P, P) in [-1, 1], mirrored in the second view."""
+        values = self.data.photos
+        assert values is not None
+        shown = np.zeros((len(rows), *values.shape[1:]), dtype=np.uint8)
+        for n, row in enumerate(rows):
+            photo = values[plan.records[row]]
+            shown[n] = photo[:, ::-1] if plan.views[row] else photo
+        return to_image_tensor(torch.from_numpy(shown))

@@ -53,18 +53,18 @@ class TrainConfig:
 
 
 def check_range(config: Any, names: Collection[str], low: float, high: float = math.inf) -> None:
-    """Raise `UserError` for the first of the config's fields `names` that is not in low..high."""
+    """Raise `UserError` for the first of the config's fields `names` that is not in low..high; None is left alone."""
     for name in names:
         value = getattr(config, name)
-        if not low <= value <= high:
+        if value is not None and not low <= value <= high:
             wanted = f"at least {low:g}" if high == math.inf else f"in {low:g}..{high:g}"
             raise UserError(f"{name}={value} is out of range; give a value {wanted}")
 
 
 def check_choice(config: Any, name: str, known: Collection[str]) -> None:
-    """Raise `UserError` where the config's field `name` is none of the `known` words."""
+    """Raise `UserError` where the config's field `name` is none of the `known` words; None is left alone."""
     value = getattr(config, name)
-    if value not in known:
+    if value is not None and value not in known:
         raise UserError(f"no {name.replace('_', ' ')} {value!r}; choose one of {', '.join(known)}")
 
 
@@ -72,7 +72,9 @@ Config = TypeVar("Config", bound=TrainConfig)
 
 
 def _parse(text: str, kind: Any, key: str) -> Any:
-    """Turn the text of `key=text` into `kind`."""
+    """Turn the text of `key=text` into `kind`, or into the other kind of `kind | None`."""
+    if type(None) in typing.get_args(kind):
+        kind = next(each for each in typing.get_args(kind) if each is not type(None))
     if kind is bool:
         if text.lower() in ("1", "true", "yes", "on", "0", "false", "no", "off"):
             return text.lower() in ("1", "true", "yes", "on")

@@ -6,13 +6,13 @@ Parts that are trained here state no `kind` in NAME.json; those of other program
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unif2ace_core.errors import UserError
 from unif2ace_core.weights.configs import read_config, read_json
@@ -21,10 +21,14 @@ from unif2ace_core.weights.store import load_module, load_tensors, save_tensors,
 M = TypeVar("M", bound=nn.Module)
 
 
+def in_fp16(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as they are stored: whole numbers stay whole."""
+    return {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
 def save_part(directory: Path, name: str, module: nn.Module, config: Any) -> None:
     """Write a module's weights in fp16 and its config dataclass."""
-    tensors = {key: value.half() if value.is_floating_point() else value for key, value in module.state_dict().items()}
-    save_tensors(directory / f"{name}.safetensors", tensors)
+    save_tensors(directory / f"{name}.safetensors", in_fp16(module.state_dict()))
     write_text_atomic(directory / f"{name}.json", json.dumps(asdict(config), indent=1) + "\n")
 
 

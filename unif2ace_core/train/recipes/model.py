@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +34,10 @@ from unif2ace_core.experts.face import face_width
 from unif2ace_core.model.sequence_moe import Exploration
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.tokens.text import TextTokenizer
-from unif2ace_core.train.encode import encoded
+from unif2ace_core.train.encode import EncodedSet, encoded
 from unif2ace_core.train.estimate import Setup, estimate, padded_length
 from unif2ace_core.train.estimate import sizes as parameter_sizes
+from unif2ace_core.train.learners import load_learners
 from unif2ace_core.train.loop import native_bf16
 from unif2ace_core.train.mixture import MixedBatch, Mixture, MixtureConfig, check_labels
 from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
@@ -44,6 +45,7 @@ from unif2ace_core.train.options import TrainConfig, as_path, check_choice, chec
 from unif2ace_core.train.processes import Part, device_of, moved
 from unif2ace_core.train.records import split_records
 from unif2ace_core.weights.configs import from_dict, read_json
+from unif2ace_core.weights.parts import in_fp16
 from unif2ace_core.weights.resolve import GenerationDefaults, codec_config, config_json
 from unif2ace_core.weights.store import load_module, load_tensors, replacing, save_tensors, write_text_atomic
 
@@ -86,13 +88,14 @@ class ModelTrainConfig(TrainConfig):
     balance_mmu: float = 0.01  # of the balance loss of understanding
     checkpointing: bool = False  # compute activations twice instead of keeping them
     eval_rows: int = 256  # held-out rows of an evaluation
+    train_experts: tuple[str, ...] = ()  # clip, face: encoders that learn too, from photos; the others are frozen
     freeze_trunk: bool = False  # train only what UniF2ace adds to a Show-o: routed and sequence experts, their routers
     shared_per_group: bool = False  # a shared expert for each task; a start with one for both is copied into each
-    guidance: float = GenerationDefaults.guidance  # defaults written into the exported config
-    sampling_steps: int = GenerationDefaults.steps
-    temperature: float = GenerationDefaults.temperature
-    sampler: str = GenerationDefaults.sampler
-    guidance_schedule: str = GenerationDefaults.guidance_schedule
+    guidance: float | None = None  # how the exported model samples unless told otherwise; None: as its start does
+    sampling_steps: int | None = None
+    temperature: float | None = None
+    sampler: str | None = None
+    guidance_schedule: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,7 +106,10 @@ class ModelTrainConfig(TrainConfig):
         check_range(self, shares, 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity"), 0)
-        parse_schedule(self.guidance_schedule)
+        if self.guidance_schedule is not None:
+            parse_schedule(self.guidance_schedule)
+        for name in set(self.train_experts) - {"clip", "face"}:
+            raise UserError(f"no expert {name!r} to train; give train_experts=clip, train_experts=face or both")
 
     def missing(self) -> list[str]:
         return [name for name in ("codec", "clip") if not getattr(self, name)]
@@ -165,6 +171,11 @@ def untied(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tens
     return found
 
 
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 class ModelTask:
     """See `unif2ace_core.train.loop.Task`."""
 
@@ -194,13 +205,13 @@ class ModelTask:
         self.tokenizer = self.load_tokenizer(start, train)
         fresh = sizes if start else replace(sizes, text_vocabulary=self.tokenizer.size)
         self.model = self.build_model(start, fresh)
-        self.mixture = Mixture(
-            train, encoded(data, train, codec, clip, face), self.tokenizer, self.model.config, mixture
-        )
+        self.learners = load_learners(config.train_experts, self.parts, codec_config(codec).pixels)
+        self.trained: nn.Module = self.model
+        if self.learners is not None:
+            self.trained = nn.ModuleDict({"transformer": self.model, "learners": self.learners})
+        self.mixture = Mixture(train, self.encode(data, train), self.tokenizer, self.model.config, mixture)
         fixed = replace(mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0, t2i_rarity=0.0)
-        self.held_out = Mixture(
-            held_out, encoded(data, held_out, codec, clip, face), self.tokenizer, self.model.config, fixed
-        )
+        self.held_out = Mixture(held_out, self.encode(data, held_out), self.tokenizer, self.model.config, fixed)
         self.objective = ObjectiveConfig(
             config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_t2i, config.balance_mmu
         )
@@ -222,7 +233,8 @@ class ModelTask:
         model = UniF2ace(replace(sizes, code_bits=bits, shared_per_group=per_group))
         model.initialise(torch.Generator().manual_seed(self.config.seed))
         if start:
-            bits_zero = {name: value for name, value in model.state_dict().items() if name.endswith("_bits")}
+            # a start has no embeddings of bits, or has them folded in: at zero they change nothing
+            bits_zero = {k: torch.zeros_like(v) for k, v in model.state_dict().items() if k.endswith("_bits")}
             path = start / "model.safetensors"
             load_module(model, untied(load_tensors(path) | bits_zero, model.config), path)
         model.checkpointing = self.config.checkpointing
@@ -230,8 +242,21 @@ class ModelTask:
             parameter.requires_grad_(not (self.config.freeze_trunk and is_trunk(name)))
         return model
 
+    def encode(self, data: Path, records: Sequence[FaceRecord]) -> EncodedSet:
+        """Codes and the features of frozen experts; photos where an expert learns."""
+        learning = self.config.train_experts
+        clip, face = (None if name in learning else self.parts[name] for name in ("clip", "face"))
+        return encoded(data, records, cast("Path", self.parts["codec"]), clip, face, photos=bool(learning))
+
     def modules(self) -> nn.Module:
-        return self.model
+        return self.trained
+
+    def joint_loss(self, batch: MixedBatch, exploration: Exploration | None = None) -> tuple[Tensor, dict[str, float]]:
+        """The objective, with features of the experts that learn."""
+        if self.learners is not None and batch.photos is not None:
+            found = self.learners(batch.photos, len(batch.sequences.ids))
+            batch = replace(batch, features=replace(batch.features, **found))
+        return joint_loss(self.model, batch, self.objective, exploration)
 
     def batch(self, step: int, part: Part) -> MixedBatch:
         progress = step / max(1, self.config.steps)
@@ -240,7 +265,7 @@ class ModelTask:
 
     def loss(self, batch: MixedBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         exploration = Exploration(self.exploring, zero=False, draws=batch.exploration)
-        return joint_loss(self.model, batch, self.objective, exploration)
+        return self.joint_loss(batch, exploration)
 
     def evaluate(self) -> dict[str, float]:
         """The objective's parts on fixed held-out rows."""
@@ -250,15 +275,15 @@ class ModelTask:
             generator = torch.Generator().manual_seed(1000 + number)
             batch = moved(self.held_out.draw(min(EVAL_BATCH, self.config.eval_rows), generator), device)
             with torch.autocast(device.type, torch.bfloat16, enabled=native_bf16()):
-                _, metrics = joint_loss(self.model, batch, self.objective)
+                _, metrics = self.joint_loss(batch)
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + value / rounds
         return {f"val_{name}": round(value, 4) for name, value in sums.items()}
 
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
-        """A model directory: transformer, tokenizer, config, and copies of the encoders."""
-        state = {name: value.half() for name, value in self.model.folded(weights).items()}
-        save_tensors(directory / "model.safetensors", state)
+        """A model directory: transformer, tokenizer, config, and the encoders, copied or as they have learned."""
+        transformer = under("transformer.", weights) if self.learners is not None else weights
+        save_tensors(directory / "model.safetensors", in_fp16(self.model.folded(transformer)))
         write_text_atomic(directory / "config.json", self.config_json())
         self.tokenizer.save(directory / "tokenizer.json")
         for part in self.parts.values():
@@ -266,18 +291,30 @@ class ModelTask:
                 if file.stem in PART_FILES and file.suffix in (".safetensors", ".json"):
                     with replacing(directory / file.name) as temporary:
                         shutil.copyfile(file, temporary)
+        for name in self.config.train_experts:
+            learned = under(f"learners.experts.{name}.", weights)
+            save_tensors(directory / f"{name}.safetensors", in_fp16(learned))
 
     def config_json(self) -> str:
         """The exported config: sizes and generation defaults."""
         model: ModelConfig = replace(self.model.config, code_bits=0)
-        generation = GenerationDefaults(
-            self.config.sampling_steps,
-            self.config.guidance,
-            self.config.temperature,
-            self.config.sampler,
-            self.config.guidance_schedule,
-        )
-        return config_json(self.config.preset, model, generation)
+        start = as_path(self.config.init)
+        name = str(read_json(start / "config.json").get("name", start.name)) if start else self.config.preset
+        return config_json(name, model, generation_defaults(self.config))
+
+
+def generation_defaults(config: ModelTrainConfig) -> GenerationDefaults:
+    """How the exported model samples: as the settings say, else as its start does."""
+    path = Path(config.init).expanduser() / "config.json"
+    inherited = read_json(path).get("generation", {}) if config.init else {}
+    given = {
+        "steps": config.sampling_steps,
+        "guidance": config.guidance,
+        "temperature": config.temperature,
+        "sampler": config.sampler,
+        "guidance_schedule": config.guidance_schedule,
+    }
+    return from_dict(GenerationDefaults, inherited | {k: v for k, v in given.items() if v is not None}, path)
 
 
 def planned_setup(config: ModelTrainConfig, sizes: ModelConfig) -> Setup:
