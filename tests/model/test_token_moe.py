@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unif2ace_core.config import Group, ModelConfig
-from unif2ace_core.model.token_moe import TokenMoE, balance_loss, top_k_gates
+from unif2ace_core.model.token_moe import TokenMoE, routing_load, top_k_gates
 
 GOLDEN = torch.tensor([[2.0, 1, 0, -1], [0, 3, 1, 0.5], [1, 1.5, -2, 0.25]])
 
@@ -22,7 +22,7 @@ def random_moe(config: ModelConfig) -> TokenMoE:
 
 def test_balance_loss_equals_the_golden_value() -> None:
     _, chosen, probabilities = top_k_gates(GOLDEN, 2)
-    assert float(balance_loss(probabilities, chosen)) == pytest.approx(1.521049583, abs=1e-6)
+    assert float(routing_load(probabilities, chosen).balance()) == pytest.approx(1.521049583, abs=1e-6)
     load = torch.bincount(chosen.flatten(), minlength=4) * (4 / chosen.numel())
     assert torch.allclose(load, torch.tensor([4 / 3, 2, 2 / 3, 0]))
     golden = torch.tensor([0.3328578145, 0.5153258328, 0.06988124748, 0.08193510526])
@@ -40,13 +40,13 @@ def test_gates_equal_the_golden_values_and_sum_to_one() -> None:
 
 def test_uniform_routing_balances_at_one_and_collapsed_at_n_over_k() -> None:
     uniform = torch.full((12, 4), 0.25)
-    assert float(balance_loss(uniform, torch.tensor([[0, 1]] * 12))) == pytest.approx(1.0)
+    assert float(routing_load(uniform, torch.tensor([[0, 1]] * 12)).balance()) == pytest.approx(1.0)
     collapsed = torch.tensor([[0.5, 0.5, 0, 0]] * 12)
-    assert float(balance_loss(collapsed, torch.tensor([[0, 1]] * 12))) == pytest.approx(2.0)
+    assert float(routing_load(collapsed, torch.tensor([[0, 1]] * 12)).balance()) == pytest.approx(2.0)
 
 
 def test_no_token_means_no_balance_loss() -> None:
-    assert float(balance_loss(torch.zeros(0, 4), torch.zeros(0, 2, dtype=torch.long))) == 0.0
+    assert float(routing_load(torch.zeros(0, 4), torch.zeros(0, 2, dtype=torch.long)).balance()) == 0.0
 
 
 def test_tokens_depend_only_on_their_groups_experts(tiny_config: ModelConfig) -> None:

@@ -148,8 +148,8 @@ def test_folded_bit_embeddings_keep_the_function(tiny_config: ModelConfig) -> No
     config = replace(tiny_config, code_bits=5)
     model = UniF2ace(config).initialise(torch.Generator().manual_seed(0)).eval()
     with torch.no_grad():
-        model.embedding_bits.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
-        model.head_bits.normal_(0, 0.1, generator=torch.Generator().manual_seed(2))
+        model.embedding_bits.weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
+        model.head_bits.weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(2))
     plain = UniF2ace(tiny_config).eval()
     plain.load_state_dict(model.folded())
     batch, features = collate(mixed_rows(tiny_config), tiny_config), features_for(tiny_config, 2)

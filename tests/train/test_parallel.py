@@ -6,12 +6,15 @@ pytest tests/train/test_parallel.py
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +26,7 @@ from unif2ace_core.train.loop import train
 from unif2ace_core.train.processes import leave_processes
 from unif2ace_core.weights.store import load_tensors
 
+PARTS = ("d3diff", "answer_nats")
 WAYS: dict[str, dict[str, str]] = {
     "ddp": {},
     "fsdp": {
@@ -33,19 +37,22 @@ WAYS: dict[str, dict[str, str]] = {
         "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
     },
 }
+ZERO = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_CPU": "false", "ACCELERATE_MIXED_PRECISION": "no"}
+ENGINES = WAYS | {f"zero{stage}": ZERO | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage)} for stage in (2, 3)}
 
 
-def launch(way: str, config: ModelConfig, output: Path, resume: bool = False) -> Path:
-    """Train the toy task on two processes; returns the run's folder."""
+def launch(way: str, config: ModelConfig, output: Path, resume: bool = False, **values: float) -> Path:
+    """Train the toy task on two processes; returns the run's folder. `values` are further settings."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     shared |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
     shared["PYTHONPATH"] = os.pathsep.join(str(Path(__file__).parents[up]) for up in (0, 2))
-    command = [sys.executable, __file__, str(output), json.dumps(vars(config)), "resume" if resume else "start"]
+    command = [sys.executable, __file__, str(output), json.dumps(vars(config)), json.dumps(values)]
+    command += ["resume"] * resume
     ranks = ({"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2))
-    running = [subprocess.Popen(command, env=os.environ | shared | WAYS[way] | rank) for rank in ranks]
+    running = [subprocess.Popen(command, env=os.environ | shared | ENGINES[way] | rank) for rank in ranks]
     try:
         assert [process.wait(timeout=240) for process in running] == [0, 0]
     finally:
@@ -54,10 +61,16 @@ def launch(way: str, config: ModelConfig, output: Path, resume: bool = False) ->
     return output
 
 
+def log_of(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
 def losses(run: Path) -> list[float]:
-    """Of every step, and on held-out rows at the end."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines] + [line["evaluation"]["held_out"] for line in lines if line["evaluation"]]
+    """Of every step with the two tasks' parts, and on held-out rows at the end."""
+    lines = log_of(run)
+    parts = [value for line in lines for value in (line["loss"], *(line["metrics"][name] for name in PARTS))]
+    return parts + [line["evaluation"]["held_out"] for line in lines if line["evaluation"]]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +92,7 @@ def halfway(run: Path, copy: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_two_processes_have_the_losses_of_one_with_the_same_global_batch(runs: dict[str, Path], way: str) -> None:
-    assert len(losses(runs["one"])) == 7
+    assert len(losses(runs["one"])) == 6 * 3 + 1
     assert losses(runs[way]) == pytest.approx(losses(runs["one"]), abs=1e-5)
 
 
@@ -125,9 +138,30 @@ def test_turns_of_accumulation_add_up_to_the_step(tiny_config: ModelConfig, tmp_
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), abs=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["zero2", "zero3"])
+def test_deepspeed_has_the_losses_of_one_process(tiny_config: ModelConfig, tmp_path: Path, way: str) -> None:
+    pytest.importorskip("deepspeed", reason="deepspeed is not installed")
+    bits = replace(tiny_config, code_bits=5)
+    train(tiny_task(bits), settings(log_every=1, ema=0), tmp_path / "one")
+    launch(way, bits, tmp_path / way, ema=0)
+    assert losses(tmp_path / way) == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+
+
+def test_an_optimizer_over_other_weights_starts_anew(
+    tiny_config: ModelConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("unif2ace_core"), "propagate", True)  # the command line turns it off
+    task = tiny_task(tiny_config)
+    task.model.embedding.requires_grad_(False)
+    train(task, settings(steps=2), tmp_path)
+    train(tiny_task(tiny_config), settings(steps=3), tmp_path, resume=True)
+    assert "no state of this optimizer over these weights" in caplog.text
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     fields = {name: tuple(each) if isinstance(each, list) else each for name, each in json.loads(sys.argv[2]).items()}
-    task = tiny_task(ModelConfig(**fields))
-    train(task, settings(log_every=1), Path(sys.argv[1]), resume=sys.argv[3] == "resume")
+    given = settings(log_every=1, **json.loads(sys.argv[3]))
+    train(tiny_task(ModelConfig(**fields)), given, Path(sys.argv[1]), resume=sys.argv[4:] == ["resume"])
     leave_processes()

@@ -87,7 +87,7 @@ def test_a_codec_of_fourteen_bits_makes_a_model_that_learns_its_codes(
     task = ModelTask(ModelTrainConfig(batch_size=4, **parts), made_up_faces)
     loss, _ = task.loss(task.batch(0, step_part(0, 0, 0, 1)), torch.Generator().manual_seed(1))
     loss.backward()
-    assert task.model.head_bits.grad is not None and len(task.model.head_bits.grad) == 14
+    assert task.model.head_bits.weight.grad is not None and len(task.model.head_bits.weight.grad) == 14
     assert task.model.config.codes == 2**14 and loss.isfinite()
 
 

@@ -53,6 +53,7 @@ class TinyTask:
 
 
 def tiny_task(config: ModelConfig, balance: float = 0.01) -> TinyTask:
+    """Three pictures to generate and one to understand in a step, so that halves of it differ in both."""
     records = [FaceRecord("celebahq", f"{i}.webp", "train", LABELS, None, None) for i in range(12)]
     tokenizer = TextTokenizer.train(["a smiling woman with blond hair", "is she wearing a hat? no."], 300)
     sizes = ModelConfig(**{**vars(config), "text_vocabulary": tokenizer.size, "text_length": 60})
@@ -64,7 +65,7 @@ def tiny_task(config: ModelConfig, balance: float = 0.01) -> TinyTask:
     )
     model = UniF2ace(sizes).initialise(torch.Generator().manual_seed(0))
     objective = ObjectiveConfig(balance_t2i=balance, balance_mmu=balance)
-    return TinyTask(model, Mixture(records, data, tokenizer, sizes, MixtureConfig()), objective)
+    return TinyTask(model, Mixture(records, data, tokenizer, sizes, MixtureConfig(t2i_share=0.75)), objective)
 
 
 def settings(**values: Any) -> TrainConfig:

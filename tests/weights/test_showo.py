@@ -25,6 +25,7 @@ from unif2ace_core.tasks import understand
 from unif2ace_core.tasks.generate import PromptedSpan
 from unif2ace_core.tokens.sequence import collate, mmu_row, question_ids, t2i_row
 from unif2ace_core.tokens.text import TextTokenizer
+from unif2ace_core.train.objectives import balance_terms
 from unif2ace_core.weights import streams
 from unif2ace_core.weights.resolve import LoadedModel, load_model, load_transformer, read_model_config
 from unif2ace_core.weights.showo import ConvertReport, convert_showo, trunk_sources
@@ -207,7 +208,7 @@ def train(model: UniF2ace, probability: float, steps: int = 50) -> None:
         exploring = Exploration(probability, True, exploration_draws(model.config, len(rows), generator))
         output = model(batch.ids, batch.positions, batch.mask, batch.group, batch.span, given, exploration=exploring)
         loss = torch.nn.functional.cross_entropy(model.head(output.hidden).flatten(0, 1), targets.flatten())
-        (loss + 0.01 * sum(output.balance.values())).backward()
+        (loss + 0.01 * sum(balance_terms(output).values())).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -310,6 +311,7 @@ import sys, torch
 from dataclasses import replace
 from pathlib import Path
 from unif2ace_core.config import PRESETS
+from unif2ace_core.train.objectives import balance_terms
 from unif2ace_core.weights.showo import convert_showo
 def status(name):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))

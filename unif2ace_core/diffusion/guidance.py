@@ -90,7 +90,7 @@ class Window(GuidanceSchedule):
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end <= 1:
-            raise UserError(f"guidance schedule '{self}' has no such window; give 0 <= START < END <= 1")
+            raise UserError(f"guidance schedule '{self}' is no window; give 0 <= START < END <= 1")
 
     def share(self, progress: float) -> float:
         return float(self.start < progress <= self.end)

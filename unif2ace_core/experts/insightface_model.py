@@ -29,6 +29,7 @@ from unif2ace_core.weights.store import write_text_atomic
 
 logger = logging.getLogger(__name__)
 
+PACKS = ("antelopev2", "buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc")  # that insightface offers
 ROOT = Path("~/.insightface/models")  # where insightface keeps its model packs
 ERRORS = 3  # onnxruntime's name for it; it warns of each batch where a file states one row of output
 NEEDS = "a face expert of this kind needs insightface; run: pip install insightface onnxruntime"
@@ -225,6 +226,8 @@ def fetched_pack(name: str) -> Path:
     folder = ROOT.expanduser() / name
     if folder.is_dir():
         return folder
+    if name not in PACKS:  # a misspelt file name is no reason to go to the network
+        raise UserError(f"there is no file {name!r}; give an .onnx file, or a model pack: {', '.join(PACKS)}")
     try:
         from insightface.utils import ensure_available
     except ImportError as error:
@@ -233,7 +236,5 @@ def fetched_pack(name: str) -> Path:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints addresses
             return Path(ensure_available("models", name))
     except Exception as error:  # of the network, of the archive, or plain RuntimeError
-        raise UserError(
-            f"there is no file {name!r}, and no model pack of that name can be fetched ({one_line(error)}); "
-            "give an .onnx file"
-        ) from error
+        reason = one_line(error).split(" (Caused by")[0].split(": ")[0]
+        raise UserError(f"model pack {name!r} cannot be fetched ({reason}); give an .onnx file") from error

@@ -171,8 +171,8 @@ def find_architecture(name: str) -> dict[str, Any]:
         raise UserError(NEEDS) from error
     names = open_clip.list_models()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
-        raise UserError(f"open_clip has no architecture {name!r}; near are {', '.join(near or names[:4])}")
+        some = difflib.get_close_matches(name, names, n=4, cutoff=0.5) or ["ViT-B-32", "ViT-L-14-336"]
+        raise UserError(f"open_clip has no architecture {name!r}; it has for example {', '.join(some)}")
     return open_clip.get_model_config(name)
 
 

@@ -31,30 +31,27 @@ def top_k_gates(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class RoutingLoad(NamedTuple):
-    """What one group's tokens of one layer did: enough for the balance loss, and sums over batches or processes."""
+    """What one group's tokens of a layer did: enough for the balance loss, and sums over layers or processes."""
 
-    chosen: Tensor  # (n,) tokens that chose each expert, without gradient
-    probability: Tensor  # (n,) router probabilities summed over the tokens
-    tokens: int  # T
+    chosen: Tensor  # (..., n) tokens that chose each expert, without gradient
+    probability: Tensor  # (..., n) router probabilities summed over the tokens
+    tokens: Tensor  # (...) T
 
     def balance(self) -> Tensor:
-        """sum_i f_i P_i with f_i = n / (k T) * chosen_i and P_i the mean probability; 0 without tokens."""
-        load = len(self.chosen) * self.chosen / self.chosen.sum().clamp_min(1)
-        return (load * self.probability).sum() / max(1, self.tokens)
+        """(...) sum_i f_i P_i with f_i = n / (k T) * chosen_i and P_i the mean probability.
+
+        1 for uniform probabilities, n / k for collapsed routing, 0 without tokens.
+        """
+        load = self.chosen.shape[-1] * self.chosen / self.chosen.sum(-1, keepdim=True).clamp_min(1)
+        return (load * self.probability).sum(-1) / self.tokens.clamp_min(1)
 
 
 def routing_load(probabilities: Tensor, chosen: Tensor) -> RoutingLoad:
     """Shapes: probabilities (T, n), chosen (T, k)."""
     counts = torch.bincount(chosen.flatten(), minlength=probabilities.shape[1])
-    return RoutingLoad(counts.to(probabilities), probabilities.sum(0), len(probabilities))
-
-
-def balance_loss(probabilities: Tensor, chosen: Tensor) -> Tensor:
-    """`RoutingLoad.balance`: 1 for uniform probabilities, n / k for collapsed routing, 0 if empty.
-
-    Shapes: probabilities (T, n), chosen (T, k).
-    """
-    return routing_load(probabilities, chosen).balance()
+    return RoutingLoad(
+        counts.to(probabilities), probabilities.sum(0), torch.tensor(len(probabilities), device=probabilities.device)
+    )
 
 
 class FeedForward(nn.Module):

@@ -53,16 +53,6 @@ class Output:
     loads: list[dict[str, RoutingLoad]]  # per MoE layer: how the tokens of each group were routed
     gates: list[dict[str, Tensor]] = field(default_factory=list)  # per MoE layer and group (R, 4)
 
-    @property
-    def balance(self) -> dict[str, Tensor]:
-        """The balance loss of each group that has tokens, mean over MoE layers."""
-        groups = {name for layer in self.loads for name, load in layer.items() if load.tokens}
-        return {
-            name: torch.stack([layer[name].balance() for layer in self.loads]).mean()
-            for name in (kind.name.lower() for kind in GROUPS)
-            if name in groups
-        }
-
 
 @dataclass
 class Surroundings:
@@ -131,8 +121,8 @@ class UniF2ace(nn.Module):
             }
         )
         if config.code_bits:
-            self.embedding_bits = nn.Parameter(torch.zeros(config.code_bits, config.width))
-            self.head_bits = nn.Parameter(torch.zeros(config.code_bits, config.width))
+            self.embedding_bits = nn.Linear(config.code_bits, config.width, bias=False)
+            self.head_bits = nn.Linear(config.width, config.code_bits, bias=False)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> UniF2ace:
@@ -157,7 +147,7 @@ class UniF2ace(nn.Module):
         if self.config.code_bits:
             codes = ids - self.config.code_offset
             is_code = (codes >= 0) & (codes < self.config.codes)
-            x = x + (self.bit_signs(codes) * is_code.unsqueeze(-1)) @ self.embedding_bits
+            x = x + self.embedding_bits(self.bit_signs(codes) * is_code.unsqueeze(-1))
         return x
 
     def bit_signs(self, codes: Tensor) -> Tensor:
@@ -244,7 +234,7 @@ class UniF2ace(nn.Module):
         logits = self.head(hidden, slice(self.config.code_offset, self.config.code_offset + self.config.codes))
         if self.config.code_bits:
             table = self.bit_signs(torch.arange(self.config.codes, device=hidden.device))
-            logits = logits + F.linear(F.linear(hidden, self.head_bits), table.to(hidden.dtype))
+            logits = logits + F.linear(self.head_bits(hidden), table.to(hidden.dtype))
         return logits
 
     def text_logits(self, hidden: Tensor) -> Tensor:
@@ -258,15 +248,15 @@ class UniF2ace(nn.Module):
         if self.config.code_bits:
             start, stop = self.config.code_offset, self.config.code_offset + self.config.codes
             table = self.bit_signs(torch.arange(self.config.codes, device=state["embedding.weight"].device))
-            state["embedding.weight"][start:stop] += table @ state.pop("embedding_bits")
-            state["head.weight"][start:stop] += table @ state.pop("head_bits")
+            state["embedding.weight"][start:stop] += table @ state.pop("embedding_bits.weight").T
+            state["head.weight"][start:stop] += table @ state.pop("head_bits.weight")
         return state
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
     """Parameters in total, in routed experts, and active for a token of one group.
 
-    Active are the trunk with the shared experts, and of each token MoE one group's router and its top-k experts;
+    Active are the trunk with one shared expert, and of each token MoE one group's router and its top-k experts;
     the sequence MoE and the resamplers serve images, not tokens, and are not counted (reference: active per token).
     """
     total = sum(p.numel() for p in model.parameters())
@@ -275,5 +265,7 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     routers = sum(m.router.numel() for m in groups)
     routed = sum(p.numel() for m in groups for p in m.parameters()) - routers
     chosen = sum(m.top_k * (sum(p.numel() for p in m.parameters()) - m.router.numel()) // len(m.router) for m in groups)
-    trunk = total - routed - routers - sum(p.numel() for m in per_image for p in m.parameters())
+    copies = [m.shared_mmu for m in model.modules() if isinstance(m, TokenMoE) and m.shared_mmu is not None]
+    apart = sum(p.numel() for m in [*per_image, *copies] for p in m.parameters())
+    trunk = total - routed - routers - apart
     return {"total": total, "routed": routed, "active": trunk + (chosen + routers) // len(GROUPS)}

@@ -38,20 +38,29 @@ class Crew:
     wait: Callable[[], None] = lambda: None  # returns when all have come
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Flatten the optimizer's state to `index.name` tensors (AdamW: step, exp_avg, exp_avg_sq)."""
-    state = optimizer.state_dict()["state"]
+def optimizer_names(optimizer: torch.optim.Optimizer, module: nn.Module) -> list[str]:
+    """The names of the optimizer's parameters, in its order."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    """Flatten the optimizer's state to `parameter.name` tensors (AdamW: step, exp_avg, exp_avg_sq)."""
+    state, names = optimizer.state_dict()["state"], optimizer_names(optimizer, module)
     return {
-        f"{index}.{name}": torch.as_tensor(value) for index, entry in state.items() for name, value in entry.items()
+        f"{names[index]}.{name}": torch.as_tensor(value)
+        for index, entry in state.items()
+        for name, value in entry.items()
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Inverse of `optimizer_tensors`; hyper-parameters keep the optimizer's own values."""
+    places = {name: index for index, name in enumerate(optimizer_names(optimizer, module))}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        parameter, _, name = key.rpartition(".")
+        state.setdefault(places[parameter], {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -135,18 +144,20 @@ def load_average(directory: Path, ema: Mapping[str, Tensor]) -> None:
     restore(directory, kind, ema)
 
 
-def load_optimizer(directory: Path, optimizer: torch.optim.Optimizer) -> bool:
-    """The optimizer's state of a checkpoint; False where it has none (DeepSpeed)."""
+def load_optimizer(directory: Path, optimizer: torch.optim.Optimizer, module: nn.Module) -> bool:
+    """The optimizer's state of a checkpoint; False where it has none, or one over other parameters."""
     if not has_kind(directory, "optimizer"):
         return False
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    known, parameters = shapes_of(directory, "optimizer"), dict(module.named_parameters())
+    if {key.rpartition(".")[0] for key in known} != set(optimizer_names(optimizer, module)):
+        return False
     target = {}
-    for name, (shape, dtype) in shapes_of(directory, "optimizer").items():
-        parameter = parameters[int(name.split(".", 1)[0])]
-        like = shape.numel() == parameter.numel() and dtype.is_floating_point and not name.endswith(".step")
-        target[name] = torch.zeros_like(parameter, dtype=dtype) if like else torch.zeros(shape, dtype=dtype)
+    for key, (shape, dtype) in known.items():
+        name, _, kind = key.rpartition(".")
+        like = shape.numel() == parameters[name].numel() and dtype.is_floating_point and kind != "step"
+        target[key] = torch.zeros_like(parameters[name], dtype=dtype) if like else torch.zeros(shape, dtype=dtype)
     restore(directory, "optimizer", target)
-    restore_optimizer(optimizer, target)
+    restore_optimizer(optimizer, module, target)
     return True
 
 
@@ -160,9 +171,8 @@ def shapes_of(directory: Path, kind: str) -> dict[str, tuple[torch.Size, torch.d
     if (directory / kind).is_dir():
         found = shard_reader(directory / kind).read_metadata().state_dict_metadata
         return {name: (entry.size, entry.properties.dtype) for name, entry in found.items()}
-    return {
-        name: (tensor.shape, tensor.dtype) for name, tensor in load_tensors(directory / f"{kind}.safetensors").items()
-    }
+    mapped = load_tensors(directory / f"{kind}.safetensors")  # memory-mapped: only headers are read
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in mapped.items()}
 
 
 def read_whole(directory: Path, kind: str, module: nn.Module) -> dict[str, Tensor]:

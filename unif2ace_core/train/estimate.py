@@ -45,6 +45,7 @@ class Setup:
     precision: Literal["fp32", "bf16"] = "bf16"  # bf16: autocast over fp32 weights
     optimizer_bits: Literal[32, 8] = 32  # of each of AdamW's two moments
     averaged: bool = True  # averaged weights are kept, in fp32
+    frozen: int = 0  # parameters that do not learn: no gradients and no moments; FLOPs are counted as if they did
     checkpointing: bool = False  # blocks are computed again in the backward pass
     cuda: bool = True  # fused attention; a CPU writes scores out
     t2i_share: float = 0.5  # rows of generation
@@ -214,15 +215,16 @@ def memory(config: ModelConfig, setup: Setup) -> Memory:
     """Bytes of one device by item, and in all at the three moments that may be the worst."""
     size, kinds = sizes(config), [config.is_moe(layer) for layer in range(config.layers)]
     whole, kept = FULL * size.total, block_bytes(config, setup)
+    learning = whole - FULL * setup.frozen
     inputs = FULL * setup.tokens * config.width * (config.layers + 1)  # of the blocks and of the last norm
     inside = 0 if setup.checkpointing else sum(kept[kind] for kind in kinds)
     again = max(kept[kind] for kind in kinds) + copied_block(size, setup) if setup.checkpointing else 0
     items = {
         "weights": whole // setup.shards,
-        "gradients": 0 if setup.replicated else whole // setup.shards,
-        "optimizer": int(optimizer_bytes(size, setup.optimizer_bits)) // setup.shards,
+        "gradients": 0 if setup.replicated else learning // setup.shards,
+        "optimizer": int(optimizer_bytes(size, setup.optimizer_bits) * learning / whole) // setup.shards,
         "averaged": whole // setup.shards * setup.averaged,
-        "buckets": whole * setup.replicated,
+        "buckets": learning * setup.replicated,
         "gathered": gathered_bytes(size, setup),
         "copies": copied_bytes(size, setup),
         "activations": int(inputs + resampler_bytes(config, setup) + inside),

@@ -45,6 +45,7 @@ from unif2ace_core.train.processes import (
     uses_deepspeed,
     whole_state,
     widen_scalars,
+    zero_stage,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class Task(Protocol):
     """What a recipe hands to the loop."""
 
     name: str
-    shardable: bool  # whether FSDP may divide the weights: `export` and `evaluate` then go through what they are given
+    # Whether FSDP and ZeRO-3 may divide the weights: every part of a batch gives each of them a gradient, and `export`
+    # and `evaluate` go through what they are given.
+    shardable: bool
 
     def modules(self) -> nn.Module:
         """The module whose parameters are trained, averaged and saved."""
@@ -112,7 +115,7 @@ class _Objective(nn.Module):
 def native_bf16() -> bool:
     """Whether this machine multiplies bf16 in hardware (elsewhere it is several times slower than fp32)."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(supported and supported())
 
@@ -198,7 +201,7 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         bf16 = config.precision == "bf16" or (config.precision == "auto" and native_bf16())
-        self.accelerator = build_accelerator(config.accumulation)
+        self.accelerator = build_accelerator(config.accumulation, unused=not task.shardable)
         self.task, self.config, self.output, self.step = task, config, output, 0
         self.module = task.modules()
         self.sharded = is_sharded(self.accelerator)
@@ -234,13 +237,15 @@ class Trainer:
         """Everything of a checkpoint but the weights, which went in before they were divided."""
         state = read_state(checkpoint)
         load_average(checkpoint, self.ema)
-        restored = load_optimizer(checkpoint, self.optimizer)
+        saved = state.get("config", {})
+        alike = saved.get("optimizer") == self.config.optimizer and not uses_deepspeed(self.accelerator)
+        restored = alike and load_optimizer(checkpoint, self.optimizer, self.module)
         self.step = int(state["step"])
-        changed = differences(state.get("config", {}), self.config)
+        changed = differences(saved, self.config)
         if self.accelerator.is_main_process and changed:
             logger.warning("resuming with settings other than the checkpoint's: %s", ", ".join(changed))
         if self.accelerator.is_main_process and not restored:
-            logger.warning("%s holds no optimizer state; it starts anew", checkpoint)
+            logger.warning("%s holds no state of this optimizer over these weights; it starts anew", checkpoint)
 
     def parts(self) -> list[Any]:
         """This process's parts of the step's batch, on its device."""
@@ -277,7 +282,7 @@ class Trainer:
     def clip(self) -> float:
         """Limit the gradients' norm; returns it as it was."""
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.max_gradient_norm)
-        return float(norm) if norm is not None else math.nan  # DeepSpeed clips by its own config
+        return float(norm) if norm is not None else math.nan  # DeepSpeed clips later: see prepare_deepspeed
 
     def checkpoint(self) -> None:
         """Save; every process calls it."""
@@ -285,7 +290,7 @@ class Trainer:
         state = {"recipe": self.task.name, "config": asdict(self.config)}
         tensors = {"model": self.weights(), "ema": self.ema}
         if not uses_deepspeed(accelerator):
-            tensors["optimizer"] = optimizer_tensors(self.optimizer)
+            tensors["optimizer"] = optimizer_tensors(self.optimizer, self.module)
         crew = Crew(accelerator.is_main_process, self.sharded, accelerator.wait_for_everyone)
         save_checkpoint(self.output, self.step, tensors, state, crew)
 
@@ -335,8 +340,14 @@ def check_launch(accelerator: Accelerator, task: Task, config: TrainConfig) -> N
             f"batch_size={config.batch_size} cannot be divided among {processes} processes with "
             f"accumulation={config.accumulation}; give a multiple of {processes * config.accumulation}"
         )
-    if is_sharded(accelerator) and not task.shardable:
-        raise UserError(f"recipe {task.name} is too small to shard; launch it without FSDP")
+    turns = accelerator.gradient_accumulation_steps
+    if turns != config.accumulation:
+        raise UserError(
+            f"the launch has gradient_accumulation_steps {turns}, the run accumulation={config.accumulation}; "
+            f"give accumulation={turns}, or leave it out of the launch's config"
+        )
+    if (is_sharded(accelerator) or zero_stage(accelerator) == 3) and not task.shardable:
+        raise UserError(f"recipe {task.name} is too small to shard; launch it without FSDP and ZeRO-3")
     if is_sharded(accelerator) and config.optimizer != "adamw":
         raise UserError(f"optimizer={config.optimizer} does not know FSDP's tensors; use optimizer=adamw with FSDP")
     if uses_deepspeed(accelerator) and config.ema:
@@ -344,10 +355,14 @@ def check_launch(accelerator: Accelerator, task: Task, config: TrainConfig) -> N
 
 
 def prepare_deepspeed(accelerator: Accelerator, config: TrainConfig) -> None:
-    """DeepSpeed wants to know the rows of a part, which it would read off a data loader."""
+    """Tell DeepSpeed the rows of a part, which it would read off a data loader, where to clip, and to give weights."""
     if uses_deepspeed(accelerator):
+        settings = accelerator.state.deepspeed_plugin.deepspeed_config
         rows = config.batch_size // (accelerator.num_processes * config.accumulation)
-        accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = rows
+        settings["train_micro_batch_size_per_gpu"] = rows
+        settings["gradient_clipping"] = config.max_gradient_norm
+        if zero_stage(accelerator) == 3:
+            settings["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -389,8 +404,8 @@ def train(
         UserError: `output` holds checkpoints and `resume` was not asked for, or the other way round.
     """
     check_output(output, resume)
-    output.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(task, config, output, resume)
+    output.mkdir(parents=True, exist_ok=True)
     trainer.module.train()
     rows: list[dict[str, float]] = []
     began, mark = time.monotonic(), trainer.step

@@ -15,6 +15,7 @@ from torch import Tensor
 from unif2ace_core.config import GROUPS, Group
 from unif2ace_core.diffusion.d3diff import D3DiffConfig, d3diff_loss
 from unif2ace_core.model.sequence_moe import Exploration
+from unif2ace_core.model.token_moe import RoutingLoad
 from unif2ace_core.model.transformer import Output, UniF2ace
 from unif2ace_core.tokens.sequence import IGNORE
 from unif2ace_core.train.mixture import MixedBatch
@@ -39,10 +40,13 @@ def run_model(model: UniF2ace, batch: MixedBatch, exploration: Exploration | Non
     return model(s.ids, s.positions, s.mask, s.group, s.span, batch.features, exploration=exploration)
 
 
-def no_loss(model: UniF2ace, output: Output) -> Tensor:
-    """0 that reaches every weight a loss would: processes of a sharded run must agree on which have gradients."""
-    nowhere = output.hidden[:, :0]
-    return (output.hidden.sum() + model.code_logits(nowhere).sum() + model.text_logits(nowhere).sum()) * 0
+def no_loss(output: Output, logits: Tensor) -> Tensor:
+    """0 that reaches every weight a loss would.
+
+    Where weights are divided, processes must call the same modules in the same order and have the same gradients,
+    whatever tasks their rows hold: so a head is called on no position rather than not at all.
+    """
+    return (output.hidden.sum() + logits.sum()) * 0
 
 
 def generation_terms(
@@ -50,8 +54,6 @@ def generation_terms(
 ) -> tuple[Tensor, dict[str, float]]:
     """L_D3Diff in nats per position over the T2I rows, and its parts."""
     rows = len(batch.targets)
-    if not rows:
-        return no_loss(model, output), {}
     image, position = batch.masked.mask.nonzero(as_tuple=True)
     hidden = output.hidden[image, batch.sequences.span[image] + position]
     logits = model.code_logits(hidden).float()
@@ -59,6 +61,8 @@ def generation_terms(
     log_total = None
     if config.mode == "unnormalized":
         log_total = torch.logaddexp(logits.logsumexp(-1), model.text_logits(hidden).float().logsumexp(-1))
+    if not rows:  # of this part, but its share of the logged mean is 0 where other parts have some
+        return no_loss(output, logits), {"d3diff": 0.0} if float(batch.denominators[0]) else {}
     terms = d3diff_loss(
         logits,
         batch.targets[image, position],
@@ -78,10 +82,10 @@ def understanding_terms(model: UniF2ace, output: Output, batch: MixedBatch) -> t
     """L_MMU in nats per answer (sum over its tokens, mean over answers), and the share of answers wholly right."""
     labels = batch.sequences.labels
     row, column = (labels != IGNORE).nonzero(as_tuple=True)
-    if not len(row):
-        return no_loss(model, output), {}
     targets = labels[row, column]
     logits = model.text_logits(output.hidden[row, column]).float()
+    if not len(row):
+        return no_loss(output, logits), {"answer_nats": 0.0} if float(batch.denominators[1]) else {}
     answer = row * 1024 + batch.sequences.turns[row, column]
     _, answer = answer.unique(return_inverse=True)
     answers = int(answer.max()) + 1
@@ -102,15 +106,13 @@ def balance_terms(output: Output) -> dict[str, Tensor]:
         if not layers:
             continue
         own = torch.stack([load.probability for load in layers])  # (layers, n)
-        chosen = torch.stack([load.chosen for load in layers])
-        tokens = own.new_tensor([load.tokens for load in layers])
-        totals = sum_over_processes(torch.cat([own, chosen, tokens[:, None]], 1))
+        counts = [torch.cat([load.chosen, load.tokens.to(load.chosen)[None]]) for load in layers]
+        totals = sum_over_processes(torch.cat([own, torch.stack(counts)], 1))
         n, processes = own.shape[1], world_size()
         probability = processes * own + (totals[:, :n] - processes * own).detach()
-        chosen, tokens = totals[:, n : 2 * n], totals[:, -1:]
-        loads = n * chosen / chosen.sum(1, keepdim=True).clamp_min(1)
-        if float(tokens.sum()):
-            found[name] = (loads * probability / tokens.clamp_min(1)).sum(1).mean()
+        whole = RoutingLoad(totals[:, n:-1], probability, totals[:, -1])
+        if float(whole.tokens.sum()):
+            found[name] = whole.balance().mean()
     return found
 
 

@@ -44,6 +44,11 @@ class TrainConfig:
         check_range(self, ("beta2",), 0, 0.99999)
         check_choice(self, "precision", ("auto", "fp32", "bf16"))
         check_choice(self, "optimizer", ("adamw", "adamw8bit"))
+        if self.batch_size % self.accumulation:
+            raise UserError(
+                f"batch_size={self.batch_size} cannot be divided into accumulation={self.accumulation} turns; "
+                f"give a multiple of {self.accumulation}"
+            )
         if not 0 < self.learning_rate < math.inf:
             raise UserError(f"learning_rate={self.learning_rate} is not above 0; 1e-3 is a good start")
 

@@ -90,15 +90,18 @@ def sum_over_processes(value: Tensor) -> Tensor:
     return total
 
 
-def build_accelerator(accumulation: int = 1) -> Accelerator:
-    """accelerate's view of this process; the loop itself decides the precision, alike for every engine."""
+def build_accelerator(accumulation: int = 1, unused: bool = True) -> Accelerator:
+    """accelerate's view of this process; the loop itself decides the precision, alike for every engine.
+
+    `unused`: some weights may have no gradient, which DDP then looks for in every step.
+    """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
     join_processes()
     AcceleratorState._reset_state()
-    # a recipe may have parts without a loss; views save a copy of the gradients
-    replicas = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
+    # views save a copy of the gradients
+    replicas = DistributedDataParallelKwargs(find_unused_parameters=unused, gradient_as_bucket_view=True)
     on_cpu = uses_cpu() and not wants("DEEPSPEED")
     accelerator = Accelerator(
         mixed_precision="no", cpu=on_cpu, gradient_accumulation_steps=accumulation, kwargs_handlers=[replicas]
@@ -164,6 +167,11 @@ def uses_deepspeed(accelerator: Accelerator) -> bool:
     from accelerate.utils import DistributedType
 
     return accelerator.distributed_type == DistributedType.DEEPSPEED
+
+
+def zero_stage(accelerator: Accelerator) -> int:
+    """What DeepSpeed divides among the processes: 1 the optimizer, 2 gradients too, 3 weights too; 0 without it."""
+    return int(accelerator.state.deepspeed_plugin.zero_stage) if uses_deepspeed(accelerator) else 0
 
 
 def join_processes() -> Any:

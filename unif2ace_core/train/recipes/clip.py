@@ -52,6 +52,13 @@ class ClipTrainConfig(TrainConfig):
     text_width: int = 128  # text tower
     text_layers: int = 2
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.accumulation > 1:
+            raise UserError(
+                f"accumulation={self.accumulation} would tell each picture from fewer captions; give accumulation=1"
+            )
+
 
 CONFIG = ClipTrainConfig
 

@@ -35,7 +35,7 @@ from unif2ace_core.model.sequence_moe import Exploration
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import EncodedSet, encoded
-from unif2ace_core.train.estimate import Setup, estimate, padded_length
+from unif2ace_core.train.estimate import Setup, estimate, padded_length, rows_that_fit
 from unif2ace_core.train.estimate import sizes as parameter_sizes
 from unif2ace_core.train.learners import load_learners
 from unif2ace_core.train.loop import native_bf16
@@ -234,7 +234,7 @@ class ModelTask:
         model.initialise(torch.Generator().manual_seed(self.config.seed))
         if start:
             # a start has no embeddings of bits, or has them folded in: at zero they change nothing
-            bits_zero = {k: torch.zeros_like(v) for k, v in model.state_dict().items() if k.endswith("_bits")}
+            bits_zero = {k: torch.zeros_like(v) for k, v in model.state_dict().items() if "_bits." in k}
             path = start / "model.safetensors"
             load_module(model, untied(load_tensors(path) | bits_zero, model.config), path)
         model.checkpointing = self.config.checkpointing
@@ -317,18 +317,27 @@ def generation_defaults(config: ModelTrainConfig) -> GenerationDefaults:
     return from_dict(GenerationDefaults, inherited | {k: v for k, v in given.items() if v is not None}, path)
 
 
+def trunk_size(sizes: ModelConfig) -> int:
+    """Parameters of the dense model inside one of these sizes."""
+    with torch.device("meta"):
+        model = UniF2ace(sizes)
+    return sum(p.numel() for name, p in model.named_parameters() if is_trunk(name))
+
+
 def planned_setup(config: ModelTrainConfig, sizes: ModelConfig) -> Setup:
     """What one graphics card does in a run of these settings."""
-    clip, longest = as_path(config.clip), MixtureConfig.long_budget if config.long_share else config.text_budget
+    clip, share = as_path(config.clip), config.long_share
+    short, long = padded_length(sizes, config.text_budget), padded_length(sizes, MixtureConfig.long_budget)
     return Setup(
         rows=config.batch_size // config.accumulation,
-        length=padded_length(sizes, config.text_budget),
-        longest=padded_length(sizes, longest),
+        length=round((1 - share) * short + share * long),
+        longest=long if share else short,
         parts=config.accumulation,
         precision="fp32" if config.precision == "fp32" else "bf16",
         optimizer_bits=8 if config.optimizer == "adamw8bit" else 32,
         averaged=config.ema > 0,
         checkpointing=config.checkpointing,
+        frozen=trunk_size(sizes) if config.freeze_trunk else 0,
         t2i_share=config.t2i_share,
         whole_softmax=config.mode == "unnormalized",
         clip_tokens=read_clip_config(clip).tokens if clip else Setup.clip_tokens,
@@ -353,12 +362,15 @@ def forecast(config: ModelTrainConfig, processes: int = 8, teraflops: float = 10
         f"gb_per_gpu_of_{processes}_zero2": replace(shared, sharding="gradients", averaged=False),
         f"gb_per_gpu_of_{processes}_fsdp": replace(shared, sharding="full"),
     }
-    flops = estimate(sizes, alone).flops
+    if config.optimizer != "adamw":  # as check_launch has it
+        del setups[f"gb_per_gpu_of_{processes}_fsdp"]
+    whole = estimate(sizes, alone)
     return {
         "parameters": parameter_sizes(sizes).total,
         **{name: round(estimate(sizes, setup).memory.total / 1e9, 2) for name, setup in setups.items()},
-        "teraflop_per_step": round(flops / 1e12, 3),
-        f"seconds_per_step_on_{processes}_at_{teraflops:g}_teraflops": round(flops / processes / teraflops / 1e12, 3),
+        **{f"rows_at_once_in_{gb}_gb": rows_that_fit(sizes, alone, 0.95 * gb * 2**30) for gb in (24, 80)},
+        "teraflop_per_step": round(whole.flops / 1e12, 3),
+        f"seconds_per_step_on_{processes}_at_{teraflops:g}_teraflops": round(whole.seconds(teraflops) / processes, 3),
     }
 
 
