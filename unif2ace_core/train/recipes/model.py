@@ -188,6 +188,9 @@ class ModelTask:
         codec, clip, face, start = self.parts["codec"], self.parts["clip"], self.parts["face"], as_path(config.init)
         if not codec or not clip:  # config.missing(), in words that the type checker knows
             raise UserError("recipe model needs codec=DIR and clip=DIR, the exports of those recipes")
+        for name, folder in self.parts.items():
+            if folder and not folder.is_dir():
+                raise UserError(f"{name}={folder} is not a folder; give the export of a recipe, or a model's folder")
         sizes = model_sizes(start_sizes(start) if start else PRESETS[config.preset], codec, clip, face)
         train, held_out = split_records(data, "train"), split_records(data, "val")
         mixture = MixtureConfig(
