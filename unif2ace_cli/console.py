@@ -209,7 +209,7 @@ def report_exception(error: BaseException) -> int:
 def usage_message(error: Any) -> str:
     """The parser's complaint with the way to the help that applies."""
     command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "unif2ace"
-    text = one_line(error.format_message()).replace("Value error, ", "").rstrip(".")  # pydantic's words, in newer Typers
+    text = one_line(error.format_message()).replace("Value error, ", "").rstrip(".")  # of newer Typers
     return f"{text[:1].lower()}{text[1:]}; see '{command} --help'"
 
 
