@@ -18,7 +18,7 @@ _unif2ace() {
         esac
     done
     if [[ -z $command ]]; then
-        COMPREPLY=($(compgen -W "generate ask describe train eval quantize model --help --version --debug" -- "$current"))
+        COMPREPLY=($(compgen -W "generate ask describe train eval quantize data model --help --version --debug" -- "$current"))
         return
     fi
     case "$command:$previous" in
@@ -58,6 +58,27 @@ _unif2ace() {
         quantize:--data) _unif2ace_files -d; return ;;
         quantize:--limit) :; return ;;
         quantize:--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        data:--output|data:-o) _unif2ace_files -f; return ;;
+        data:--mapping) _unif2ace_files -f; return ;;
+        data:--val-share) :; return ;;
+        data:--limit) :; return ;;
+        data:--rows) :; return ;;
+        data:--seed) :; return ;;
+        data:--output|data:-o) _unif2ace_files -f; return ;;
+        data:--aligned) :; return ;;
+        data:--pixels) :; return ;;
+        data:--smallest) :; return ;;
+        data:--sharpness) :; return ;;
+        data:--distance) :; return ;;
+        data:--model) _unif2ace_files -f; return ;;
+        data:--output|data:-o) _unif2ace_files -f; return ;;
+        data:--styles) :; return ;;
+        data:--rewriter-url) :; return ;;
+        data:--rewriter-model) :; return ;;
+        data:--seed) :; return ;;
+        data:--output|data:-o) _unif2ace_files -f; return ;;
+        data:--count) :; return ;;
+        data:--seed) :; return ;;
         model:--output|model:-o) _unif2ace_files -f; return ;;
         model:--codec) _unif2ace_files -f; return ;;
         model:--tokenizer) _unif2ace_files -f; return ;;
@@ -74,6 +95,7 @@ _unif2ace() {
         train) flags="--data --output -o --preset --resume --dry-run --json --quiet -q --debug --help -h"; words="codec clip face locate model"; files=no ;;
         eval) flags="--data --split --limit --seed --output -o --paper --json --quiet -q --debug --model --device --help -h"; words="answers generation likelihood codec"; files=no ;;
         quantize) flags="--bits --output -o --data --limit --force -f --json --quiet -q --debug --device --help -h"; words="mini"; files=yes ;;
+        data) flags="--output -o --mapping --val-share --limit --rows --seed --json --quiet -q --debug --output -o --aligned --pixels --smallest --sharpness --distance --model --json --quiet -q --debug --output -o --styles --rewriter-url --rewriter-model --seed --json --quiet -q --debug --output -o --count --seed --json --quiet -q --debug --help -h"; words="import align caption questions"; files=yes ;;
         model) flags="--output -o --codec --tokenizer --dtype --pixels --seed --force -f --json --quiet -q --debug --output -o --weights --force -f --json --quiet -q --debug --help -h"; words="convert expert"; files=yes ;;
         completion) flags="--debug --help -h"; words="bash zsh fish"; files=no ;;
     esac

@@ -26,16 +26,17 @@ VALUES = {
     "--split": tuple(split.value for split in options.Split),
     "--dtype": tuple(dtype.value for dtype in options.Dtype),
 }
-FILES = {"--output", "--prompts", "--requests", "--model", "--codec", "--tokenizer", "--weights"}
+FILES = {"--output", "--prompts", "--requests", "--model", "--codec", "--tokenizer", "--weights", "--mapping"}
 FOLDERS = {"--data"}
 ARGUMENTS = {
     "train": tuple(recipe.value for recipe in options.Recipe),
     "eval": options.SUITES,
     "quantize": ("mini",),
+    "data": ("import", "align", "caption", "questions"),
     "model": ("convert", "expert"),
     "completion": ("bash", "zsh", "fish"),
 }
-TAKES_FILES = ("ask", "describe", "quantize", "model")
+TAKES_FILES = ("ask", "describe", "quantize", "data", "model")
 
 
 @dataclass(frozen=True)

@@ -280,10 +280,13 @@ def test_model_and_device_reach_the_core(cli, core):
 
 def test_names_that_complete_are_those_of_the_core():
     from unif2ace_core.config import PRESETS
+    from unif2ace_core.data.importers import KINDS
+    from unif2ace_core.data.stages.texts import STYLES
     from unif2ace_core.diffusion import guidance, samplers
 
     assert tuple(samplers.SAMPLERS) == options.SAMPLERS
     assert tuple(PRESETS) == options.PRESETS
+    assert (tuple(KINDS), STYLES) == (options.KINDS, options.CAPTION_STYLES)
     assert (
         tuple(str(guidance.parse_schedule(name)) for name in options.GUIDANCE_SCHEDULES) == options.GUIDANCE_SCHEDULES
     )

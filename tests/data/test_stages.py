@@ -1,0 +1,264 @@
+"""Stages of the data factory: the same bytes however often they stop and however many processes share them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from unif2ace_core.data.card import card, write_card
+from unif2ace_core.data.importers import open_importer
+from unif2ace_core.data.parse import parse
+from unif2ace_core.data.shards import (
+    VERSION,
+    Job,
+    Share,
+    following,
+    read_shard,
+    record_of,
+    records_of,
+    run_stage,
+    shards_of,
+)
+from unif2ace_core.data.sources import read_records
+from unif2ace_core.data.stages.align import FACES, AlignSettings, distinct_jobs, face_jobs, finish, settings_dict
+from unif2ace_core.data.stages.hashes import difference_hash, repeats
+from unif2ace_core.data.stages.imports import import_jobs
+from unif2ace_core.data.stages.texts import STYLES, all_records, caption_jobs, question_jobs
+from unif2ace_core.errors import UserError
+
+FRAMED = AlignSettings(aligned=("mine",), pixels=64, smallest=0, distance=6)
+
+
+class Killed(BaseException):
+    """What no code catches, as a signal."""
+
+
+def imported(data: Path, output: Path, rows: int = 4) -> Path:
+    """The photos of a packed folder as a data set of small shards."""
+    run_stage(output, [{"stage": "import", "version": VERSION}], import_jobs(open_importer("packed", data), rows))
+    return output
+
+
+def aligned(source: Path, output: Path, share: Share | None = None, settings: AlignSettings = FRAMED) -> Path:
+    """Both halves of `data align`."""
+    stages = following(source, "align", settings_dict(settings))
+    jobs = distinct_jobs(source, output, settings)
+    run_stage(output / FACES, stages, face_jobs(source, settings, no_locator), share)
+    run_stage(output, stages, jobs, share)
+    finish(output, jobs)
+    return output
+
+
+def no_locator() -> Any:
+    raise AssertionError("nothing has to be located")
+
+
+def captioned(source: Path, output: Path, share: Share | None = None) -> Path:
+    run_stage(output, following(source, "caption", {}), caption_jobs(source, STYLES, 0), share)
+    return output
+
+
+def asked(source: Path, output: Path, share: Share | None = None) -> Path:
+    run_stage(output, following(source, "questions", {}), question_jobs(source, 8, 0), share)
+    return output
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a data set."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def raw(made_up_faces: Path, tmp_path: Path) -> Path:
+    return imported(made_up_faces, tmp_path / "raw")
+
+
+def test_an_import_holds_the_photos_and_labels_of_its_source(made_up_faces: Path, raw: Path) -> None:
+    found = {record.key: record for record in all_records(raw)}
+    assert found == {record.key: replace(record, labels=found[record.key].labels) for record in found.values()}
+    for record in read_records(made_up_faces):
+        assert dict(found[record.key].labels) == dict(record.labels)
+        assert (found[record.key].split, found[record.key].person) == (record.split, record.person)
+    row = read_shard(shards_of(raw)[0].path).to_pylist()[0]
+    assert row["image"]["bytes"] == (made_up_faces / "mine" / row["file"]).read_bytes()
+
+
+def test_shards_hold_one_split_each_and_no_more_rows_than_asked(raw: Path) -> None:
+    for shard in shards_of(raw):
+        splits = {record.split for record in records_of(read_shard(shard.path))}
+        assert splits == {shard.name.partition("-")[0]} and len(read_shard(shard.path)) <= 4
+
+
+STAGES: dict[str, Callable[..., Path]] = {"align": aligned, "caption": captioned, "questions": asked}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_make_the_set_of_one(raw: Path, tmp_path: Path, stage: str) -> None:
+    make = STAGES[stage]
+    one = make(raw, tmp_path / "one")
+    if stage == "align":  # its second half waits for the first halves of all: here they take turns
+        stages = following(raw, "align", settings_dict(FRAMED))
+        for index in range(2):
+            run_stage(tmp_path / "two" / FACES, stages, face_jobs(raw, FRAMED, no_locator), Share(index, 2))
+    for index in (1, 0):
+        make(raw, tmp_path / "two", Share(index, 2))
+    assert contents(tmp_path / "two") == contents(one)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_goes_on_to_the_same_bytes(
+    raw: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = STAGES[stage]
+    whole = contents(make(raw, tmp_path / "whole"))
+    from unif2ace_core.data import shards
+
+    write, written = shards.write_shard, []
+
+    def killed(path: Path, table: Any) -> None:
+        if len(written) == 2:
+            path.with_name(f".{path.name}.abc.tmp").write_bytes(b"half")
+            raise Killed
+        written.append(path)
+        write(path, table)
+
+    monkeypatch.setattr(shards, "write_shard", killed)
+    with pytest.raises(Killed):
+        make(raw, tmp_path / "again")
+    monkeypatch.setattr(shards, "write_shard", write)
+    assert contents(make(raw, tmp_path / "again")) == whole
+
+
+def test_a_set_that_was_begun_otherwise_is_refused(raw: Path, tmp_path: Path) -> None:
+    captioned(raw, tmp_path / "made")
+    stages = following(raw, "caption", {"seed": 1})
+    with pytest.raises(UserError, match="begun with other settings"):
+        run_stage(tmp_path / "made", stages, caption_jobs(raw, STYLES, 1))
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "notes.txt").touch()
+    with pytest.raises(UserError, match="not of a data set"):
+        run_stage(tmp_path / "mine", stages, [])
+
+
+def test_a_missing_input_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no data set"):
+        caption_jobs(tmp_path, STYLES, 0)
+
+
+def test_captions_are_stored_with_what_they_say(raw: Path, tmp_path: Path) -> None:
+    for shard in shards_of(captioned(raw, tmp_path / "made")):
+        for row in read_shard(shard.path).to_pylist():
+            labels = record_of(row).labels
+            assert [caption["style"] for caption in row["captions"]] == list(STYLES)
+            for caption in row["captions"]:
+                said = {pair["name"]: pair["value"] for pair in caption["attributes"]}
+                assert parse(caption["text"]) == said and said.items() <= labels.items()
+
+
+def test_every_photo_is_asked_as_often_as_wanted(raw: Path, tmp_path: Path) -> None:
+    for shard in shards_of(asked(raw, tmp_path / "made")):
+        assert all(len(row["questions"]) >= 8 for row in read_shard(shard.path).to_pylist())
+
+
+def test_texts_of_a_photo_do_not_depend_on_its_shard(made_up_faces: Path, raw: Path, tmp_path: Path) -> None:
+    other = imported(made_up_faces, tmp_path / "other", rows=7)
+    texts = []
+    for source, name in ((raw, "a"), (other, "b")):
+        rows = [
+            row for shard in shards_of(captioned(source, tmp_path / name)) for row in read_shard(shard.path).to_pylist()
+        ]
+        texts.append({row["file"]: row["captions"] for row in rows})
+    assert texts[0] == texts[1]
+
+
+# --- Aligning ------------------------------------------------------------------------------------------------
+
+
+def picture(seed: int, side: int = 96) -> Image.Image:
+    """Smooth shapes that no other seed has."""
+    noise = np.random.default_rng(seed).integers(0, 255, (12, 12, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def folder_of(pictures: dict[str, Image.Image], folder: Path) -> Path:
+    """A source of pictures, in this order, with splits by the first letter."""
+    (folder / "mine").mkdir(parents=True)
+    rows = [f"{name},{'val' if name.startswith('v') else 'train'},yes" for name in pictures]
+    (folder / "mine.csv").write_text("\n".join(["file,split,Smiling", *rows]) + "\n")
+    for name, image in pictures.items():
+        image.save(folder / "mine" / name)
+    return folder
+
+
+def kept_and_dropped(output: Path) -> tuple[list[str], dict[str, str]]:
+    """Files of a set, and why others are not in it."""
+    from unif2ace_core.data.shards import reports_of
+
+    kept = [record.file for record in all_records(output)]
+    dropped = [each for report in reports_of(output, "align").values() for each in report["dropped"]]
+    return sorted(kept), {each["file"]: each["reason"] for each in dropped}
+
+
+def test_near_copies_are_dropped_and_those_of_val_kept(tmp_path: Path) -> None:
+    photo, stream = picture(0), io.BytesIO()
+    photo.resize((80, 80)).save(stream, "JPEG", quality=70)
+    copy = Image.open(io.BytesIO(stream.getvalue()))
+    data = folder_of({"a.png": photo, "b.png": picture(1), "v.png": copy, "c.png": picture(2)}, tmp_path / "data")
+    kept, dropped = kept_and_dropped(aligned(imported(data, tmp_path / "raw"), tmp_path / "made"))
+    assert kept == ["b.png", "c.png", "v.png"] and dropped == {"a.png": "near copy of mine/v.png"}
+
+
+def test_blurred_and_small_faces_are_dropped_with_a_reason(tmp_path: Path) -> None:
+    blurred = picture(1).filter(ImageFilter.GaussianBlur(20))
+    data = folder_of({"a.png": picture(0), "b.png": blurred}, tmp_path / "data")
+    raw = imported(data, tmp_path / "raw")
+    kept, dropped = kept_and_dropped(aligned(raw, tmp_path / "made"))
+    assert kept == ["a.png"] and dropped == {"b.png": "blurred"}
+
+
+def test_crops_have_the_size_asked_for(raw: Path, tmp_path: Path) -> None:
+    row = read_shard(shards_of(aligned(raw, tmp_path / "made"))[0].path).to_pylist()[0]
+    image = Image.open(io.BytesIO(row["image"]["bytes"]))
+    assert image.size == (64, 64) and row["phash"] == row["phash"].lower() and len(row["phash"]) == 64
+
+
+def test_the_first_half_of_an_alignment_is_removed_when_it_is_done(raw: Path, tmp_path: Path) -> None:
+    assert not (aligned(raw, tmp_path / "made") / FACES).exists()
+
+
+def test_hashes_tell_copies_from_other_pictures() -> None:
+    hashes = [difference_hash(picture(seed)) for seed in range(20)]
+    again = [difference_hash(picture(seed).resize((70, 70))) for seed in range(20)]
+    assert repeats([*hashes, *again], 12) == {20 + seed: seed for seed in range(20)}
+    assert repeats([hashes[0], hashes[0]], 0) == {1: 0}
+
+
+def test_jobs_are_made_once(tmp_path: Path, raw: Path) -> None:
+    made: list[str] = []
+    jobs = [Job(job.name, lambda job=job: made.append(job.name) or job.make()) for job in caption_jobs(raw, STYLES, 0)]  # type: ignore[misc, func-returns-value]
+    stages = following(raw, "caption", {})
+    assert run_stage(tmp_path / "made", stages, jobs) == len(jobs) == len(made)
+    assert run_stage(tmp_path / "made", stages, jobs) == 0 and len(made) == len(jobs)
+
+
+def test_hugging_face_datasets_reads_a_set_with_its_images(raw: Path, tmp_path: Path) -> None:
+    import datasets
+
+    made = captioned(raw, tmp_path / "made")
+    write_card(made)
+    found = datasets.load_dataset(str(made), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in found.items()} == {"train": 10, "val": 6}
+    row = next(iter(datasets.load_dataset(str(made), split="val", streaming=True)))
+    assert row["image"].size == (64, 64) and row["captions"][0]["style"] == "dense"
+
+
+def test_the_card_tells_the_stages_and_no_path_of_the_machine(raw: Path, made_up_faces: Path) -> None:
+    text = card(raw)
+    assert "| train | mine | 10 |" in text and "`import`" in text and str(made_up_faces) not in text

@@ -1,0 +1,66 @@
+"""The card of a data set: what is in it and how it was made, with the lines by which the hub finds its splits."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from unif2ace_core.data.shards import read_stages, shards_of
+from unif2ace_core.weights.store import write_text_atomic
+
+ABOUT = {
+    "image": "the photo",
+    "source, file": "which photo it is; never a person's name",
+    "split": "train, val or test; a person is in one of them only",
+    "person, age": "a number for photos of one person, and years; null where unknown",
+    "labels": "values of the 46 categories; null is unknown, never no",
+    "probabilities": "of labels that a model filled in; null for the source's own",
+    "landmarks": "corners of the eyes and base of the nose in pixels; null where unknown",
+    "phash": "difference hash of the crop",
+    "captions": "texts by style, each with the labels that it states",
+    "questions": "questions with answers and the labels they rest on; turns of a dialogue share its number",
+}
+
+
+def write_card(directory: Path) -> None:
+    """Write README.md of a data set whose shards are all there."""
+    write_text_atomic(directory / "README.md", card(directory))
+
+
+def card(directory: Path) -> str:
+    """The card's text; images are not read."""
+    from pyarrow import parquet
+
+    rows: Counter[tuple[str, str]] = Counter()
+    columns: list[str] = []
+    for shard in shards_of(directory):
+        table = parquet.read_table(shard.path, columns=["split", "source"])
+        rows.update(zip(table["split"].to_pylist(), table["source"].to_pylist()))
+        columns = columns or parquet.read_schema(shard.path).names
+    splits = sorted({split for split, _ in rows})
+    parts = [front_matter(splits), "# Faces\n", "Made by `unif2ace data`.\n"]
+    parts += ["| split | source | photos |", "|---|---|---|"]
+    parts += [f"| {split} | {source} | {count:,} |" for (split, source), count in sorted(rows.items())]
+    parts += ["\n## Columns\n"]
+    parts += [f"- `{name}`: {text}" for name, text in ABOUT.items() if name.partition(",")[0] in columns]
+    parts += ["\n## Stages\n"]
+    parts += [f"{number}. {line}" for number, line in enumerate(map(stage_line, read_stages(directory)), 1)]
+    parts += [
+        "\n## Terms\n",
+        "Photos of real people. The terms of each source apply to its photos and labels, and to what is made of them;",
+        "read them before you pass this set on. Not for identifying people or deciding about them.\n",
+    ]
+    return "\n".join(parts)
+
+
+def front_matter(splits: list[str]) -> str:
+    """The YAML by which the hub and HF `datasets` find the files of each split."""
+    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in splits)
+    return f"---\npretty_name: Faces\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n"
+
+
+def stage_line(stage: dict) -> str:
+    """One stage with its settings; paths of this machine are left out."""
+    settings = {name: value for name, value in stage.items() if name not in ("stage", "source", "mapping")}
+    return f"`{stage['stage']}` {json.dumps(settings)}"
