@@ -28,6 +28,16 @@ def test_photos_become_a_captioned_and_questioned_set(command_line: Callable[...
     assert [stage["stage"] for stage in stages] == ["import", "align", "caption", "questions"]
 
 
+def test_a_finished_alignment_is_left_alone_and_other_settings_are_refused_at_once(
+    command_line: Callable[..., Any], raw: str
+) -> None:
+    args = ("data", "align", raw, "-o", "faces", "--aligned", "mine")
+    assert command_line(*args).code == 0
+    other = command_line(*args, "--pixels", "64")
+    assert other.code == 1 and "pixels 128, now 64" in other.error and not Path("faces/.faces").exists()
+    assert command_line(*args).code == 0 and not Path("faces/.faces").exists()
+
+
 def test_a_second_run_changes_nothing(command_line: Callable[..., Any], raw: str) -> None:
     times = []
     for _ in range(2):
@@ -44,7 +54,10 @@ def test_a_second_run_changes_nothing(command_line: Callable[..., Any], raw: str
         (("align", "nowhere", "-o", "x"), 1, "holds no data set"),
         (("caption", "raw"), 2, "needs -o DIR"),
         (("caption", "raw", "-o", "x", "--styles", "poem"), 2, "no caption style 'poem'"),
-        (("questions", "raw", "-o", "raw"), 1, "begun with other settings"),
+        (("questions", "raw", "-o", "raw"), 1, "is inside of raw"),
+        (("caption", "raw", "-o", "x", "--styles", ""), 2, "no caption style"),
+        (("align", "raw", "-o", "x", "--aligned", "mien"), 1, "there are mine"),
+        (("align", "raw", "-o", "x", "--model", "nowhere"), 1, "nowhere"),
         (("align", "raw", "-o", "x", "--distance", "16"), 2, "distance"),
     ],
 )

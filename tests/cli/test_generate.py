@@ -49,7 +49,7 @@ def test_guidance_schedule_is_in_the_image_and_in_the_json(cli, tmp_path, schedu
 
 
 @pytest.mark.parametrize(
-    ("schedule", "words"), [("best", "use constant, linear, cosine or window"), ("window:0.8-0.2", "no such window")]
+    ("schedule", "words"), [("best", "use constant, linear, cosine or window"), ("window:0.8-0.2", "is no window")]
 )
 def test_unknown_guidance_schedule_is_found_before_the_model_is_loaded(cli, core, schedule, words):
     result = cli("generate", "smile", "--guidance-schedule", schedule)

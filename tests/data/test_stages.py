@@ -20,6 +20,8 @@ from unif2ace_core.data.shards import (
     Job,
     Share,
     following,
+    is_complete,
+    own_share,
     read_shard,
     record_of,
     records_of,
@@ -50,7 +52,8 @@ def aligned(source: Path, output: Path, share: Share | None = None, settings: Al
     """Both halves of `data align`."""
     stages = following(source, "align", settings_dict(settings))
     jobs = distinct_jobs(source, output, settings)
-    run_stage(output / FACES, stages, face_jobs(source, settings, no_locator), share)
+    if not is_complete(output, jobs):
+        run_stage(output / FACES, stages, face_jobs(source, settings, no_locator), share)
     run_stage(output, stages, jobs, share)
     finish(output, jobs)
     return output
@@ -139,12 +142,12 @@ def test_a_killed_stage_goes_on_to_the_same_bytes(
 def test_a_set_that_was_begun_otherwise_is_refused(raw: Path, tmp_path: Path) -> None:
     captioned(raw, tmp_path / "made")
     stages = following(raw, "caption", {"seed": 1})
-    with pytest.raises(UserError, match="begun with other settings"):
+    with pytest.raises(UserError, match="begun otherwise"):
         run_stage(tmp_path / "made", stages, caption_jobs(raw, STYLES, 1))
     (tmp_path / "mine" / "data").mkdir(parents=True)
     (tmp_path / "mine" / "data" / "notes.txt").touch()
     with pytest.raises(UserError, match="not of a data set"):
-        run_stage(tmp_path / "mine", stages, [])
+        run_stage(tmp_path / "mine", stages, caption_jobs(raw, STYLES, 1))
 
 
 def test_a_missing_input_is_named(tmp_path: Path) -> None:
@@ -262,3 +265,65 @@ def test_hugging_face_datasets_reads_a_set_with_its_images(raw: Path, tmp_path: 
 def test_the_card_tells_the_stages_and_no_path_of_the_machine(raw: Path, made_up_faces: Path) -> None:
     text = card(raw)
     assert "| train | mine | 10 |" in text and "`import`" in text and str(made_up_faces) not in text
+
+
+def test_an_incomplete_input_is_named_with_what_completes_it(raw: Path) -> None:
+    shards_of(raw)[1].path.unlink()
+    with pytest.raises(UserError, match="lacks train-00001; run 'unif2ace data import'"):
+        caption_jobs(raw, STYLES, 0)
+
+
+def test_an_input_that_changed_is_noticed(made_up_faces: Path, raw: Path, tmp_path: Path) -> None:
+    captioned(raw, tmp_path / "made")
+    other = imported(made_up_faces, tmp_path / "other", rows=3)
+    with pytest.raises(UserError, match="begun otherwise"):
+        captioned(other, tmp_path / "made")
+
+
+def test_photos_that_all_fail_are_counted_by_reason(tmp_path: Path) -> None:
+    blurred = {f"{number}.png": picture(number).filter(ImageFilter.GaussianBlur(20)) for number in range(3)}
+    raw = imported(folder_of(blurred, tmp_path / "data"), tmp_path / "raw")
+    with pytest.raises(UserError, match=r"no photo passed \(3 blurred\)"):
+        aligned(raw, tmp_path / "made")
+
+
+def test_a_shard_of_copies_alone_becomes_empty(tmp_path: Path) -> None:
+    data = folder_of({name: picture(0) for name in ("a.png", "b.png", "c.png")}, tmp_path / "data")
+    made = aligned(imported(data, tmp_path / "raw", rows=1), tmp_path / "made")
+    assert [len(read_shard(shard.path)) for shard in shards_of(made)] == [1, 0, 0]
+
+
+def test_photos_are_turned_upright_by_their_exif(tmp_path: Path) -> None:
+    data = folder_of({"a.png": picture(0)}, tmp_path / "data")
+    photo = picture(0, 96)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    photo.transpose(Image.Transpose.ROTATE_90).save(data / "mine" / "a.png", exif=exif)
+    row = read_shard(shards_of(aligned(imported(data, tmp_path / "raw"), tmp_path / "made"))[0].path).to_pylist()[0]
+    seen = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"), float)
+    assert abs(seen - np.asarray(photo.resize((64, 64), Image.Resampling.LANCZOS), float)).mean() < 6
+
+
+def test_only_a_whole_share_of_the_environment_divides_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert own_share() == Share(0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert own_share() == Share(2, 4)
+
+
+def test_a_photo_that_is_not_there_ends_an_import_and_a_damaged_one_is_left_out(tmp_path: Path) -> None:
+    data = folder_of({"a.png": picture(0), "b.png": picture(1)}, tmp_path / "data")
+    (data / "mine" / "b.png").write_bytes(b"no image")
+    raw = imported(data, tmp_path / "raw")
+    assert [record.file for record in all_records(raw)] == ["a.png"]
+    (data / "mine" / "b.png").unlink()
+    with pytest.raises(UserError, match=r"b\.png is missing"):
+        imported(data, tmp_path / "again")
+
+
+def test_splits_are_known_words(tmp_path: Path) -> None:
+    data = folder_of({"a.png": picture(0)}, tmp_path / "data")
+    (data / "mine.csv").write_text("file,split\na.png,../evil\n")
+    with pytest.raises(UserError, match="unknown split"):
+        imported(data, tmp_path / "raw")

@@ -15,6 +15,7 @@ import typer
 from unif2ace_cli import models, options, outputs
 from unif2ace_cli.app import Entry
 from unif2ace_cli.console import Reporter, UsageError
+from unif2ace_core.errors import UserError
 
 if TYPE_CHECKING:
     from unif2ace_core.data.shards import Job
@@ -91,13 +92,15 @@ def import_(
     place = required(output, "import")
     models.listen(reporter)
     from unif2ace_core.data.importers import open_importer
-    from unif2ace_core.data.shards import VERSION
+    from unif2ace_core.data.shards import VERSION, digest
     from unif2ace_core.data.stages.imports import import_jobs
 
+    apart(place, Path(source))
     with reporter.status("Reading the index"):
         importer = open_importer(kind, Path(source), mapping, split_seed=seed, val_share=val_share)
         jobs = import_jobs(importer, rows, limit)
-    settings = {"kind": kind, "source": str(source), "mapping": str(mapping or ""), "val_share": val_share}
+    meant = digest(mapping.read_bytes()) if mapping and mapping.is_file() else str(mapping or "")
+    settings = {"kind": kind, "input": digest(importer.rows()), "mapping": meant, "val_share": val_share}
     settings |= {"limit": limit, "rows": rows, "seed": seed}
     make(reporter, place, [{"stage": "import", "version": VERSION, **settings}], jobs)
 
@@ -142,17 +145,32 @@ def align(
     reporter = Reporter(json=json, quiet=quiet)
     place = required(output, "align")
     models.listen(reporter)
-    from unif2ace_core.data.shards import following
+    from unif2ace_core.data.shards import begin, following, is_complete
     from unif2ace_core.data.stages import align as stage
+
+    apart(place, source)
+    names, folder = split_names(aligned), locator_folder(model)
+    stage.check_sources(source, names)
+    settings = stage.AlignSettings(pixels, names, smallest, sharpness, distance)
+    fields = {**stage.settings_dict(settings), "locator": fingerprint(folder / "locator.safetensors")}
+    stages = following(source, "align", fields)
+    jobs = stage.distinct_jobs(source, place, settings)
+    begin(place, stages, jobs)  # before hours of work
+    if not is_complete(place, jobs):
+        faces = stage.face_jobs(source, settings, lambda: load_locator(folder))
+        make(reporter, place / stage.FACES, stages, faces, show=False)
+    make(reporter, place, stages, jobs)
+    stage.finish(place, jobs)
+
+
+def locator_folder(model: str) -> Path:
+    """The folder of a model that has a face locator."""
     from unif2ace_core.weights.resolve import model_directory
 
-    names = tuple(name for name in aligned.split(",") if name)
-    settings = stage.AlignSettings(pixels, names, smallest, sharpness, distance)
-    stages = following(source, "align", stage.settings_dict(settings))
-    faces = stage.face_jobs(source, settings, lambda: load_locator(model_directory(model)))
-    make(reporter, place / stage.FACES, stages, faces, show=False)
-    make(reporter, place, stages, stage.distinct_jobs(source, place, settings))
-    stage.finish(place, faces)
+    folder = model_directory(model)
+    if not (folder / "locator.safetensors").is_file():
+        raise UserError(f"--model {model} has no face locator; take another model")
+    return folder
 
 
 def load_locator(folder: Path) -> Any:
@@ -160,6 +178,13 @@ def load_locator(folder: Path) -> Any:
     from unif2ace_core.experts.locate import Locator
 
     return Locator.load(folder)
+
+
+def fingerprint(file: Path) -> str:
+    """Which weights a file holds."""
+    from unif2ace_core.data.shards import digest
+
+    return digest(file.read_bytes())
 
 
 def caption(
@@ -192,16 +217,17 @@ def caption(
     [dim]unif2ace data caption sets/faces -o sets/captioned --styles dense,tags[/dim]
     """
     reporter = Reporter(json=json, quiet=quiet)
-    place, wanted = required(output, "caption"), [name for name in styles.split(",") if name]
-    for name in wanted:
+    place, wanted = required(output, "caption"), split_names(styles)
+    for name in wanted or ("",):
         if name not in options.CAPTION_STYLES:
             raise UsageError(f"no caption style {name!r}; choose among {', '.join(options.CAPTION_STYLES)}")
     models.listen(reporter)
     from unif2ace_core.data.shards import following
     from unif2ace_core.data.stages.texts import caption_jobs
 
+    apart(place, source)
     rewriter = open_rewriter(rewriter_url, rewriter_model) if rewriter_url else None
-    settings = {"styles": wanted, "seed": seed, "rewriter": rewriter_model if rewriter else ""}
+    settings = {"styles": list(wanted), "seed": seed, "rewriter": rewriter_model if rewriter else ""}
     make(reporter, place, following(source, "caption", settings), caption_jobs(source, wanted, seed, rewriter))
 
 
@@ -239,6 +265,7 @@ def questions(
     from unif2ace_core.data.shards import following
     from unif2ace_core.data.stages.texts import question_jobs
 
+    apart(place, source)
     settings = {"count": count, "seed": seed}
     make(reporter, place, following(source, "questions", settings), question_jobs(source, count, seed))
 
@@ -251,28 +278,43 @@ def required(output: Path | None, command: str) -> Path:
     return output
 
 
+def apart(output: Path, source: Path) -> None:
+    """Refuse an output that is its input, or lies in it."""
+    place, given = output.resolve(), source.resolve()
+    if source.exists() and (place == given or given in place.parents):
+        raise UserError(f"--output {output} is inside of {source}; choose a folder beside it")
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names separated by commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 def make(
     reporter: Reporter, output: Path, stages: Sequence[Mapping[str, Any]], jobs: Sequence[Job], show: bool = True
 ) -> None:
-    """Make the shards that are not there, then say what came of it."""
+    """Make the shards that are not there; the first process waits for the others and says what came of it."""
     from unif2ace_core.data.card import write_card
-    from unif2ace_core.data.shards import is_complete, own_share, run_stage
+    from unif2ace_core.data.shards import own_share, run_stage, wait_for
 
     share, stage = own_share(), str(stages[-1]["stage"])
     with reporter.progress(stage, len(jobs[share.index :: share.count])) as advance:
         run_stage(output, stages, jobs, share, lambda job: advance(1))
-    if not show:
-        return
-    if is_complete(output, jobs):  # the last process to end finds them all
+    wait_for(output, jobs)
+    if show and share.index == 0:
         write_card(output)
-    if share.index == 0:
-        summary = summarised(output, stage)
-        if reporter.json:
-            reporter.record({"output": str(output), "stage": stage, **summary})
-        else:
-            for name, value in summary.items():
-                reporter.line(f"{name.replace('_', ' '):<14}{value:>10,}")
-            reporter.line(str(output))
+        tell(reporter, output, stage)
+
+
+def tell(reporter: Reporter, output: Path, stage: str) -> None:
+    """What a stage made, and the folder."""
+    summary = summarised(output, stage)
+    if reporter.json:
+        reporter.record({"output": str(output), "stage": stage, **summary})
+        return
+    for name, value in summary.items():
+        reporter.line(f"{name.replace('_', ' '):<26}{value:>10,}")
+    reporter.line(str(output))
 
 
 def summarised(output: Path, stage: str) -> dict[str, int]:

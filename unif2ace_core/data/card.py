@@ -6,17 +6,18 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from unif2ace_core.data.shards import read_stages, shards_of
+from unif2ace_core.data.shards import read_shard, read_stages, shards_of
 from unif2ace_core.weights.store import write_text_atomic
 
 ABOUT = {
     "image": "the photo",
-    "source, file": "which photo it is; never a person's name",
-    "split": "train, val or test; a person is in one of them only",
+    "source, file": "which photo it is",
+    "split": "train, val or test",
     "person, age": "a number for photos of one person, and years; null where unknown",
     "labels": "values of the 46 categories; null is unknown, never no",
     "probabilities": "of labels that a model filled in; null for the source's own",
     "landmarks": "corners of the eyes and base of the nose in pixels; null where unknown",
+    "source_captions, source_questions": "texts that the source brought",
     "phash": "difference hash of the crop",
     "captions": "texts by style, each with the labels that it states",
     "questions": "questions with answers and the labels they rest on; turns of a dialogue share its number",
@@ -30,14 +31,12 @@ def write_card(directory: Path) -> None:
 
 def card(directory: Path) -> str:
     """The card's text; images are not read."""
-    from pyarrow import parquet
-
     rows: Counter[tuple[str, str]] = Counter()
     columns: list[str] = []
     for shard in shards_of(directory):
-        table = parquet.read_table(shard.path, columns=["split", "source"])
+        table = read_shard(shard.path, ["split", "source"])
         rows.update(zip(table["split"].to_pylist(), table["source"].to_pylist()))
-        columns = columns or parquet.read_schema(shard.path).names
+        columns = columns or columns_of(shard.path)
     splits = sorted({split for split, _ in rows})
     parts = [front_matter(splits), "# Faces\n", "Made by `unif2ace data`.\n"]
     parts += ["| split | source | photos |", "|---|---|---|"]
@@ -54,6 +53,13 @@ def card(directory: Path) -> str:
     return "\n".join(parts)
 
 
+def columns_of(path: Path) -> list[str]:
+    """Names of a shard's columns."""
+    from pyarrow import parquet
+
+    return list(parquet.read_schema(path).names)
+
+
 def front_matter(splits: list[str]) -> str:
     """The YAML by which the hub and HF `datasets` find the files of each split."""
     files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in splits)
@@ -61,6 +67,6 @@ def front_matter(splits: list[str]) -> str:
 
 
 def stage_line(stage: dict) -> str:
-    """One stage with its settings; paths of this machine are left out."""
-    settings = {name: value for name, value in stage.items() if name not in ("stage", "source", "mapping")}
+    """One stage with its settings."""
+    settings = {name: value for name, value in stage.items() if name != "stage"}
     return f"`{stage['stage']}` {json.dumps(settings)}"

@@ -1,7 +1,7 @@
 """A face data set on disk: Parquet shards with the images inside, as the hub and HF `datasets` read them.
 
     DIR/README.md                         data-set card; its first lines tell the hub which files belong to which split
-    DIR/stages.json                       what was done, in order, with which settings
+    DIR/stages.json                       what is done, in order, with which settings, and the shards it makes
     DIR/data/train-00000.parquet, ...     rows; every stage keeps the names of its input's shards
     DIR/reports/STAGE/train-00000.json    what a stage has to say about a shard, e.g. the photos it dropped
 
@@ -12,8 +12,10 @@ the same however often it was interrupted and however many processes worked.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,12 +25,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unif2ace_core.data.attributes import SCHEMA
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
+from unif2ace_core.weights.configs import read_json
 from unif2ace_core.weights.store import replacing, write_text_atomic
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 STAGES = "stages.json"
+RECORD_COLUMNS = ["source", "file", "split", "labels", "age", "person"]
+PATIENCE = 6 * 3600.0  # seconds to wait for other processes
 VERSION = 1  # of the stages; goes up when one of them makes something else from the same input
 
 
@@ -47,6 +52,8 @@ def base_schema() -> pa.Schema:
             ("labels", pa.struct([(a.name, pa.string()) for a in SCHEMA])),  # null: unknown
             ("probabilities", pa.struct([(a.name, pa.float32()) for a in SCHEMA])),  # of labels by a model; else null
             ("landmarks", pa.list_(pa.list_(pa.float32()))),  # five points x, y in pixels of `image`; null: unknown
+            ("source_captions", pa.list_(pa.string())),  # texts that the source brought
+            ("source_questions", pa.list_(pa.struct([("question", pa.string()), ("answer", pa.string())]))),
         ]
     )
 
@@ -64,37 +71,43 @@ class Shard:
 
 
 def shard_name(split: str, number: int) -> str:
-    """The file name of a shard."""
-    return f"{split}-{number:05d}.parquet"
+    """`train-00000`."""
+    return f"{split}-{number:05d}"
 
 
 def shards_of(directory: Path) -> list[Shard]:
-    """The shards of a data set, by name.
+    """The shards of a complete data set, by name.
 
     Raises:
-        UserError: there are none.
+        UserError: there is no data set, or its stage has not ended.
     """
-    found = sorted((directory / "data").glob("*-?????.parquet"))
-    if not found:
-        raise UserError(
-            f"{directory} holds no data set (data/SPLIT-NNNNN.parquet); make one with 'unif2ace data import'"
-        )
-    return [Shard(path) for path in found]
+    names = read_book(directory).get("shards") or []
+    if not names:
+        raise UserError(f"{directory} holds no data set; 'unif2ace data import' makes one")
+    found = [Shard(directory / "data" / f"{name}.parquet") for name in names]
+    if missing := [shard.name for shard in found if not shard.path.is_file()]:
+        stage = read_stages(directory)[-1]["stage"]
+        raise UserError(f"{directory} lacks {missing[0]}; run 'unif2ace data {stage}' on it again, which goes on there")
+    return found
 
 
-def read_shard(path: Path) -> pa.Table:
-    """The rows of a shard.
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a shard, all columns or some.
 
     Raises:
-        UserError: it is unreadable.
+        UserError: it is unreadable, or lacks a column.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        return parquet.read_table(path)
+        table = parquet.read_table(path, columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} is no readable Parquet file ({error}); delete it and run its stage again") from error
+    wanted = columns or ("image", *RECORD_COLUMNS)
+    if missing := [name for name in wanted if name not in table.column_names]:
+        raise UserError(f"{path} has no column {missing[0]!r}; it is not of a data set made by 'unif2ace data'")
+    return table
 
 
 def write_shard(path: Path, table: pa.Table) -> None:
@@ -124,12 +137,17 @@ def record_of(row: Mapping[str, Any]) -> FaceRecord:
 
 def records_of(table: pa.Table) -> Iterator[FaceRecord]:
     """The records of a shard's rows; images are not touched."""
-    columns = ["source", "file", "split", "labels", "age", "person"]
-    for row in table.select(columns).to_pylist():
+    for row in table.select(RECORD_COLUMNS).to_pylist():
         yield record_of(row)
 
 
-def row_of(record: FaceRecord, image: bytes, landmarks: Sequence[Sequence[float]] | None = None) -> dict[str, Any]:
+def row_of(
+    record: FaceRecord,
+    image: bytes,
+    landmarks: Sequence[Sequence[float]] | None = None,
+    captions: Sequence[str] = (),
+    questions: Sequence[tuple[str, str]] = (),
+) -> dict[str, Any]:
     """A row of `base_schema`."""
     return {
         "image": {"bytes": image, "path": record.file},
@@ -141,23 +159,24 @@ def row_of(record: FaceRecord, image: bytes, landmarks: Sequence[Sequence[float]
         "labels": {a.name: record.labels.get(a.name) for a in SCHEMA},
         "probabilities": dict.fromkeys(a.name for a in SCHEMA),
         "landmarks": None if landmarks is None else [list(point) for point in landmarks],
+        "source_captions": list(captions),
+        "source_questions": [{"question": question, "answer": answer} for question, answer in questions],
     }
+
+
+def read_book(directory: Path) -> dict[str, Any]:
+    """stages.json; {} where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = directory / STAGES
+    return read_json(path) if path.is_file() else {}
 
 
 def read_stages(directory: Path) -> list[dict[str, Any]]:
     """What was done to a data set, in order; [] where nothing is written down."""
-    path = directory / STAGES
-    if not path.is_file():
-        return []
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["stages"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); make the data set again") from error
-
-
-def write_stages(directory: Path, stages: Sequence[Mapping[str, Any]]) -> None:
-    """Write down what was done."""
-    write_text_atomic(directory / STAGES, json.dumps({"stages": list(stages)}, indent=1) + "\n")
+    return list(read_book(directory).get("stages") or [])
 
 
 # --- Stages ------------------------------------------------------------------------------------------------
@@ -188,7 +207,10 @@ class Share:
 
 def own_share() -> Share:
     """This process's among those of `accelerate launch`, which says so in the environment; all of them alone."""
-    return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    index, count = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    if index.isdigit() and count.isdigit() and int(index) < int(count):
+        return Share(int(index), int(count))
+    return Share()
 
 
 def run_stage(
@@ -200,15 +222,15 @@ def run_stage(
 ) -> int:
     """Make the shards that are not there yet; returns how many this process made.
 
-    `stages` says how the whole set was made, this stage last: a folder that was begun otherwise is refused.
+    `stages` says how the whole set is made, this stage last: a folder that was begun otherwise is refused.
 
     Raises:
         UserError: `output` holds a data set made in another way.
     """
     share = share or own_share()
-    begin(output, stages)
-    own, made = jobs[share.index :: share.count], 0
-    for job in own:
+    begin(output, stages, jobs)
+    made = 0
+    for job in jobs[share.index :: share.count]:
         for rest in (output / "data").glob(f".{job.name}.parquet.*.tmp"):  # of a process that was killed
             rest.unlink(missing_ok=True)
         path = output / "data" / f"{job.name}.parquet"
@@ -223,21 +245,23 @@ def run_stage(
     return made
 
 
-def is_complete(output: Path, jobs: Sequence[Job]) -> bool:
-    """Whether every shard is there."""
-    return all((output / "data" / f"{job.name}.parquet").is_file() for job in jobs)
+def begin(output: Path, stages: Sequence[Mapping[str, Any]], jobs: Sequence[Job]) -> None:
+    """Write down how a set is going to be made, or check that it was begun in this way.
 
-
-def begin(output: Path, stages: Sequence[Mapping[str, Any]]) -> None:
-    """Write down how a set is going to be made, or check that it was begun in this way."""
-    known = read_stages(output)
+    Raises:
+        UserError: it was not, or there is nothing to make, or something else is in the way.
+    """
+    if not jobs:
+        raise UserError("there are no photos; check the source")
+    book = json.loads(json.dumps({"stages": list(stages), "shards": [job.name for job in jobs]}))
+    known = read_book(output)
     if not known:
         if (output / "data").exists() and any((output / "data").iterdir()):
             raise UserError(f"{output}/data is not empty and not of a data set; choose another --output")
-        write_stages(output, stages)
-    elif known != json.loads(json.dumps(list(stages))):
-        changed = difference(known, stages)
-        raise UserError(f"{output} was begun with other settings ({changed}); repeat those, or choose another --output")
+        write_text_atomic(output / STAGES, json.dumps(book, indent=1) + "\n")
+    elif known != book:
+        changed = difference(known.get("stages") or [], book["stages"])
+        raise UserError(f"{output} was begun otherwise ({changed}); repeat that, or choose another --output")
 
 
 def difference(known: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]) -> str:
@@ -246,23 +270,45 @@ def difference(known: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str,
         for name in sorted(old.keys() | new.keys()):
             if old.get(name) != new.get(name):
                 return f"{old.get('stage', new.get('stage'))}: {name} {old.get(name)!r}, now {new.get(name)!r}"
-    return f"{len(known)} stages, now {len(stages)}"
+    return f"{len(known)} stages, now {len(stages)}" if len(known) != len(stages) else "other shards"
+
+
+def is_complete(output: Path, jobs: Sequence[Job]) -> bool:
+    """Whether every shard is there."""
+    return all((output / "data" / f"{job.name}.parquet").is_file() for job in jobs)
+
+
+def wait_for(output: Path, jobs: Sequence[Job]) -> None:
+    """Return when all shards are there, which other processes make.
+
+    Raises:
+        UserError: they do not come.
+    """
+    until = time.monotonic() + PATIENCE
+    while not is_complete(output, jobs):
+        if time.monotonic() > until:
+            raise UserError(f"{output} lacks shards of other processes; run the stage again")
+        time.sleep(0.2)
 
 
 def reports_of(directory: Path, stage: str) -> dict[str, dict[str, Any]]:
     """What a stage said, by shard."""
-    found = sorted((directory / "reports" / stage).glob("*.json"))
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in found}
+    return {path.stem: read_json(path) for path in sorted((directory / "reports" / stage).glob("*.json"))}
 
 
 def following(source: Path, stage: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """How a set is made whose input is `source`: its stages, and this one.
+    """How a set is made whose input is `source`: its stages, and this one with a fingerprint of its input.
 
     Raises:
         UserError: the input is not complete.
     """
-    shards_of(source)
-    return [*read_stages(source), {"stage": stage, "version": VERSION, **settings}]
+    sizes = [(shard.name, shard.path.stat().st_size) for shard in shards_of(source)]
+    return [*read_stages(source), {"stage": stage, "version": VERSION, "input": digest(sizes), **settings}]
+
+
+def digest(value: Any) -> str:
+    """A short fingerprint of what `repr` shows."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
 def with_column(table: pa.Table, name: str, values: Sequence[Any], kind: pa.DataType) -> pa.Table:

@@ -197,7 +197,7 @@ def read_frames(data: Path) -> FrameTable:
             found: list[Frame] = []
             for file, face, hit in zip(table[f"{source}_file"], points, table[f"{source}_hit"], strict=True):
                 if hit:
-                    found.append(_frame_of_points(face))
+                    found.append(frame_of_points(face))
                     frames[source, str(file)] = found[-1]
             if found:
                 values = np.median([[f.cx, f.cy, f.size] for f in found], axis=0)
@@ -205,7 +205,7 @@ def read_frames(data: Path) -> FrameTable:
     return FrameTable(frames, fallback)
 
 
-def _frame_of_points(points: np.ndarray) -> Frame:
+def frame_of_points(points: np.ndarray) -> Frame:
     """`points` `(5, 2)`: two corners of the right eye in the picture, two of the left one, nose."""
     points = points + 0.5  # the detector counts from the middle of the first pixel
     right, left, nose = points[0:2].mean(0), points[2:4].mean(0), points[4]

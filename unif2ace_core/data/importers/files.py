@@ -95,8 +95,12 @@ def by_base(names: Iterable[str], where: Path) -> dict[str, str]:
     return found
 
 
+class UnreadableImage(UserError):
+    """An image that is there but is no whole JPEG, PNG or WebP."""
+
+
 def check_image(content: bytes, name: str) -> None:
-    """Raises `UserError` for what is no whole JPEG, PNG or WebP; the pixels are decoded only as far as that needs."""
+    """Raises `UnreadableImage`; the pixels are decoded only as far as that needs."""
     from PIL import Image
 
     try:
@@ -108,6 +112,6 @@ def check_image(content: bytes, name: str) -> None:
                 image.draft("RGB", (1, 1))  # a JPEG is decoded at an eighth of its size
                 image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {name} cannot be read ({error}); fetch it again or take it out") from error
+        raise UnreadableImage(f"image {name} cannot be read ({error}); fetch it again or take it out") from error
     if kind not in _FORMATS:
-        raise UserError(f"image {name} is {kind}; convert it to JPEG, PNG or WebP")
+        raise UnreadableImage(f"image {name} is {kind}; convert it to JPEG, PNG or WebP")

@@ -12,6 +12,7 @@ from typing import Any
 from unif2ace_core.data import sources
 from unif2ace_core.data.importers.base import Imported, Row
 from unif2ace_core.data.importers.files import check_image
+from unif2ace_core.data.importers.splits import split_name
 from unif2ace_core.data.importers.tables import CsvTable
 from unif2ace_core.data.sources import FaceRecord, PhotoStore, read_landmarks, source_names
 from unif2ace_core.errors import UserError
@@ -51,7 +52,8 @@ class Packed:
             if file in seen:
                 raise UserError(f"{table.path} line {line}: duplicate name {file}; keep one row a photo")
             seen.add(file)
-            split, person = given.get("split") or "train", given.get("person") or None
+            split = split_name(given.get("split") or "train", f"{table.path} line {line}")
+            person = given.get("person") or None
             rows.append(Row(file, f"{name}/{file}", split, person, table.pack(cells)))
         return rows
 

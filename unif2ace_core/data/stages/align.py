@@ -10,22 +10,24 @@ the one in `val` is kept, else the earlier one.
 from __future__ import annotations
 
 import io
+import math
 import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from unif2ace_core.data.shards import Job, Made, Shard, is_complete, read_shard, shards_of
+from unif2ace_core.data.shards import Job, Made, Shard, is_complete, read_shard, reports_of, shards_of
 from unif2ace_core.data.stages.hashes import difference_hash, repeats
+from unif2ace_core.data.stages.texts import all_records
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.align import Frame, _frame_of_points, crop, whole_image
+from unif2ace_core.experts.align import Frame, crop, frame_of_points, whole_image
+from unif2ace_core.weights.configs import read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from unif2ace_core.experts.locate import Locator
 
 FACES = ".faces"  # where the first half is kept until the second is done
-PATIENCE = 6 * 3600.0  # seconds to wait for other processes
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ class Dropped(Exception):
 def _sift(row: dict[str, Any], settings: AlignSettings, locator: Callable[[], Locator]) -> Image.Image:
     """The face of a photo in the training frame. Raises `Dropped` where it is no use."""
     try:
-        photo = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
+        stored = Image.open(io.BytesIO(row["image"]["bytes"]))
+        # landmarks are in the pixels as stored
+        photo = (stored if row["landmarks"] else ImageOps.exif_transpose(stored)).convert("RGB")
     except (OSError, ValueError, SyntaxError):
         raise Dropped("unreadable image") from None
     found = crop(photo, _frame(photo, row, settings, locator), settings.pixels)
@@ -96,7 +99,7 @@ def _frame(photo: Image.Image, row: dict[str, Any], settings: AlignSettings, loc
     if row["source"] in settings.aligned:
         return whole_image(*photo.size)
     if row["landmarks"]:
-        frame = _frame_of_points(np.array(row["landmarks"], dtype=float))
+        frame = _frame_of_landmarks(row["landmarks"])
     else:
         faces = locator().find(photo)
         if not faces:
@@ -104,6 +107,17 @@ def _frame(photo: Image.Image, row: dict[str, Any], settings: AlignSettings, loc
         frame = faces[0].frame
     if frame.size < settings.smallest:
         raise Dropped("small face")
+    return frame
+
+
+def _frame_of_landmarks(points: Sequence[Sequence[float]]) -> Frame:
+    """The frame of five points. Raises `Dropped` where they are none of a face."""
+    try:
+        frame = frame_of_points(np.array(points, dtype=float))
+    except ValueError:
+        raise Dropped("bad landmarks") from None
+    if not math.isfinite(frame.size):
+        raise Dropped("bad landmarks")
     return frame
 
 
@@ -134,56 +148,55 @@ def distinct_jobs(source: Path, output: Path, settings: AlignSettings) -> list[J
 
 def find_copies(folder: Path, names: list[str], distance: int) -> dict[tuple[str, int], str]:
     """(shard, row) of every near copy -> the file that it repeats."""
-    from pyarrow import parquet
-
     if distance < 0:
         return {}
-    wait_for([folder / "data" / f"{name}.parquet" for name in names])
     places: list[tuple[str, int, str, str]] = []
     for name in sorted(names, key=lambda name: (not name.startswith("val-"), name)):
-        rows = parquet.read_table(folder / "data" / f"{name}.parquet", columns=["source", "file", "phash"]).to_pylist()
+        rows = read_shard(folder / "data" / f"{name}.parquet", ["source", "file", "phash"]).to_pylist()
         places += [(name, row, f"{r['source']}/{r['file']}", r["phash"]) for row, r in enumerate(rows)]
+    if not places:
+        said = ", ".join(f"{count} {reason}" for reason, count in reasons(reports_of(folder, "align")))
+        raise UserError(f"no photo passed ({said}); check --aligned, --smallest and --sharpness")
     found = repeats([place[3] for place in places], distance)
     return {places[copy][:2]: places[first][2] for copy, first in found.items()}
 
 
-def wait_for(paths: list[Path]) -> None:
-    """Return when all files are there, which other processes write.
-
-    Raises:
-        UserError: they do not come.
-    """
-    until = time.monotonic() + PATIENCE
-    while missing := [path for path in paths if not path.is_file()]:
-        if time.monotonic() > until:
-            raise UserError(f"{missing[0]} was not written by the process whose share it is; run the stage again")
-        time.sleep(0.2)
-
-
 def _distinct(folder: Path, name: str, copies: dict[tuple[str, int], str]) -> Made:
     """A shard of crops without the near copies, and why each photo is not in it."""
-    import json
+    import pyarrow as pa
 
     table = read_shard(folder / "data" / f"{name}.parquet")
-    report = json.loads((folder / "reports" / "align" / f"{name}.json").read_text(encoding="utf-8"))
+    report = read_json(folder / "reports" / "align" / f"{name}.json")
     drop = [row for row in range(len(table)) if (name, row) in copies]
     for row in drop:
         source, file = table["source"][row].as_py(), table["file"][row].as_py()
         reason = f"near copy of {copies[name, row]}"
         report["dropped"].append({"source": source, "file": file, "reason": reason})
-    kept = table.take([row for row in range(len(table)) if (name, row) not in copies])
+    rest = [row for row in range(len(table)) if (name, row) not in copies]
+    kept = table.take(pa.array(rest, pa.int64()))
     return Made(kept, {**report, "kept": len(kept)})
 
 
 def finish(output: Path, jobs: list[Job]) -> None:
     """Remove the first half when every shard of the second is there."""
-    if is_complete(output, jobs):
-        shutil.rmtree(output / FACES, ignore_errors=True)
+    if is_complete(output, jobs) and (output / FACES).is_dir():
+        done = output / f"{FACES}.done"  # half of a folder would be taken for one to go on with
+        shutil.rmtree(done, ignore_errors=True)
+        (output / FACES).replace(done)
+        shutil.rmtree(done, ignore_errors=True)
 
 
 def settings_dict(settings: AlignSettings) -> dict[str, Any]:
     """The settings as JSON has them."""
     return {**asdict(settings), "aligned": list(settings.aligned)}
+
+
+def check_sources(source: Path, names: Sequence[str]) -> None:
+    """Raise `UserError` for a source that the set does not have."""
+    there = sorted({record.source for record in all_records(source)})
+    for name in names:
+        if name not in there:
+            raise UserError(f"--aligned {name} is no source of {source}; there are {', '.join(there)}")
 
 
 def reasons(reports: dict[str, dict[str, Any]]) -> Iterator[tuple[str, int]]:

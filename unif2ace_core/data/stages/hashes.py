@@ -29,6 +29,8 @@ def repeats(hashes: Sequence[str], distance: int) -> dict[int, int]:
     """
     if not 0 <= distance < BANDS:
         raise ValueError(f"distance {distance} is not in 0..{BANDS - 1}")
+    if not hashes:
+        return {}
     bits = np.array([np.frombuffer(bytes.fromhex(text), np.uint8) for text in hashes]).reshape(len(hashes), -1)
     kept: dict[tuple[int, bytes], list[int]] = {}
     found: dict[int, int] = {}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from unif2ace_core.data.importers import Importer, Row
-from unif2ace_core.data.shards import Job, Made, base_schema, row_of
-from unif2ace_core.errors import UserError
+from unif2ace_core.data.importers.files import UnreadableImage
+from unif2ace_core.data.shards import Job, Made, base_schema, row_of, shard_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +24,7 @@ def import_jobs(importer: Importer, rows_per_shard: int = ROWS, limit: int | Non
     for split in sorted(by_split):
         rows = by_split[split][:limit]
         for number, start in enumerate(range(0, len(rows), rows_per_shard)):
-            jobs.append(_job(importer, f"{split}-{number:05d}", rows[start : start + rows_per_shard]))
+            jobs.append(_job(importer, shard_name(split, number), rows[start : start + rows_per_shard]))
     return jobs
 
 
@@ -38,10 +38,10 @@ def _read(importer: Importer, rows: Sequence[Row]) -> Made:
     for row in rows:
         try:
             given = importer.read(row)
-        except UserError as error:
+        except UnreadableImage as error:  # one that is not there ends the stage: it may come back
             lost.append({"file": row.file, "reason": str(error)})
             continue
-        found.append(row_of(given.record, given.image, given.landmarks))
+        found.append(row_of(given.record, given.image, given.landmarks, given.captions, given.questions))
     return Made(table_of(found), {"rows": len(found), "unreadable": lost})
 
 

@@ -15,7 +15,7 @@ from unif2ace_core.data.balance import LabelRates, label_rates
 from unif2ace_core.data.dense import Caption, make_caption
 from unif2ace_core.data.question_kinds import Dialogue, Question
 from unif2ace_core.data.question_set import question_set
-from unif2ace_core.data.shards import Job, Made, Shard, read_shard, records_of, shards_of, with_column
+from unif2ace_core.data.shards import RECORD_COLUMNS, Job, Made, Shard, read_shard, records_of, shards_of, with_column
 from unif2ace_core.data.sources import FaceRecord
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def question_jobs(source: Path, count: int, seed: int) -> list[Job]:
 def _question_job(shard: Shard, source: Path, count: int, seed: int, rates: list[LabelRates]) -> Job:
     def make() -> Made:
         if not rates:  # of the whole set, read once and only where a shard is missing
-            rates.append(label_rates(list(all_records(source))))
+            rates.append(label_rates(all_records(source)))
         return _questioned(read_shard(shard.path), count, seed, rates[0])
 
     return Job(shard.name, make)
@@ -90,11 +90,8 @@ def _question_job(shard: Shard, source: Path, count: int, seed: int, rates: list
 
 def all_records(source: Path) -> Iterable[FaceRecord]:
     """The records of a whole set; images are not read."""
-    from pyarrow import parquet
-
-    columns = ["source", "file", "split", "labels", "age", "person"]
     for shard in shards_of(source):
-        yield from records_of(parquet.read_table(shard.path, columns=columns))
+        yield from records_of(read_shard(shard.path, RECORD_COLUMNS))
 
 
 def _questioned(table: pa.Table, count: int, seed: int, rates: LabelRates) -> Made:
