@@ -184,7 +184,7 @@ def test_both_experts_may_share_a_folder(command_line: Callable[..., Any], tower
         (("open_clip", "ViT-S-32", "-o", "y"), 2, "open_clip needs -o DIR and --weights FILE|TAG"),
         (("open_clip", "ViT-S-32", "--weights", "w.pt"), 2, "open_clip needs -o DIR and --weights FILE|TAG"),
         (("insightface", "a.onnx", "-o", "y", "--weights", "w"), 2, "insightface needs -o DIR, and no --weights"),
-        (("open_clip", "ViT-S32", "--weights", "w.pt", "-o", "y"), 1, "near are ViT-S-32,"),
+        (("open_clip", "ViT-S32", "--weights", "w.pt", "-o", "y"), 1, "it has for example ViT-S-32,"),
         (("open_clip", "ViT-S-32", "--weights", "w.pt", "-o", "y"), 1, "neither a file nor a tag"),
         (("insightface", "a.onnx", "-o", "y"), 1, "a.onnx does not exist; give an .onnx file"),
     ],

@@ -201,7 +201,7 @@ def test_the_penultimate_size_of_the_papers_tower_is_show_os() -> None:
 
 
 def test_an_unknown_name_is_answered_with_near_ones(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no architecture 'ViT-L-14-3366'; near are ViT-L-14-336,"):
+    with pytest.raises(UserError, match=r"no architecture 'ViT-L-14-3366'; it has for example ViT-L-14-336,"):
         make_open_clip("ViT-L-14-3366", "openai", tmp_path / "clip")
 
 

@@ -16,6 +16,22 @@ from unif2ace_core.data.wordings import ASKED
 Rates = Mapping[str, Mapping[str, float]]
 
 
+class _Sample:
+    """Every n-th of the labels that come by, n doubled as often as there are too many."""
+
+    def __init__(self) -> None:
+        self.kept: list[Mapping[str, str]] = []
+        self.seen, self.step = 0, 1
+
+    def add(self, labels: Mapping[str, str]) -> None:
+        """One record's labels."""
+        if self.seen % self.step == 0:
+            self.kept.append(labels)
+            if len(self.kept) > _SAMPLE:
+                self.kept, self.step = self.kept[::2], 2 * self.step
+        self.seen += 1
+
+
 class LabelRates(dict[str, dict[str, float]]):
     """attribute -> value -> share among known labels, over all records.
 
@@ -31,12 +47,12 @@ class LabelRates(dict[str, dict[str, float]]):
 
 
 def label_rates(records: Iterable[FaceRecord]) -> LabelRates:
-    """Shares of the values among the records in which the attribute is known."""
-    labels: dict[str, list[Mapping[str, str]]] = defaultdict(list)
+    """Shares of the values among the records in which the attribute is known; memory does not grow with them."""
+    labels: dict[str, _Sample] = defaultdict(_Sample)
     counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for record in records:
         own = counts[record.source]
-        labels[record.source].append(record.labels)
+        labels[record.source].add(record.labels)
         for name, value in record.labels.items():
             own[name][value] += 1
     total: dict[str, Counter[str]] = defaultdict(Counter)
@@ -44,7 +60,7 @@ def label_rates(records: Iterable[FaceRecord]) -> LabelRates:
         for name, values in own.items():
             total[name] += values
     by_source = {source: _shares(own) for source, own in counts.items()}
-    odds = {source: _balanced_odds(labels[source], rates) for source, rates in by_source.items()}
+    odds = {source: _balanced_odds(labels[source].kept, rates) for source, rates in by_source.items()}
     return LabelRates(_shares(total), by_source, odds)
 
 
@@ -57,7 +73,7 @@ def _shares(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, float]]:
 
 _LEAST_RATE = 0.004  # a source that knows but one value of an attribute is not asked about it
 _RARE = -0.85  # exponent: how much a rare attribute is lifted, -1 asks all attributes equally often
-_SAMPLE = 6000  # records of a source that are looked at for the balance
+_SAMPLE = 12000  # most records of a source that are looked at for the balance
 _DRAWS = 1.7  # yes/no questions per call that the balance reckons with
 _ROUNDS = 40
 _BEARDS = frozenset({"No_Beard", "Goatee", "Mustache", "Sideburns", "5_o_Clock_Shadow", "Wearing_Necktie"})
@@ -86,10 +102,9 @@ def _balanced_odds(labels: list[Mapping[str, str]], rates: Rates) -> dict[str, d
     import numpy as np
 
     names = [name for name in ASKED if plain_odds(name, "yes", rates) > 0 and name in rates]
-    sample = labels[:: max(1, len(labels) // _SAMPLE)]
-    known = [[row.get(name) for name in names] for row in sample]
+    known = [[row.get(name) for name in names] for row in labels]
     sides = {value: np.array([[v == value for v in row] for row in known]) for value in ("yes", "no")}
-    weight = np.array([[relevance(name, row) for name in names] for row in sample])
+    weight = np.array([[relevance(name, row) for name in names] for row in labels])
     odds = {value: np.array([plain_odds(name, value, rates) for name in names]) for value in sides}
     if not names:
         return {}
