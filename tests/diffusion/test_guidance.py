@@ -108,7 +108,7 @@ def test_every_window_is_read_as_it_is_written(one: float, other: float) -> None
         ("window:0.5", "has 1 numbers, not 2"),
         ("window:0.1-0.2-0.3", "has 3 numbers, not 2"),
         ("linear:0.5", "has 1 numbers, not 0"),
-        ("window:0.8-0.2", "'window:0.8-0.2' has is no window; give 0 <= START < END <= 1"),
+        ("window:0.8-0.2", "'window:0.8-0.2' is no window; give 0 <= START < END <= 1"),
         ("window:0.5-0.5", "is no window"),
         ("window:0-1.5", "is no window"),
         ("window:nan-0.5", "is no window"),

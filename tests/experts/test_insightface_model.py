@@ -160,9 +160,14 @@ def test_a_pack_that_cannot_be_fetched_is_named(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(insightface.utils, "ensure_available", refuse)
     monkeypatch.setattr(insightface_model, "ROOT", tmp_path)
-    with pytest.raises(UserError, match=r"no file 'antelopev9', .* \(Failed downloading url somewhere\); give an"):
+    with pytest.raises(
+        UserError, match=r"'antelopev2' cannot be fetched \(Failed downloading url somewhere\);"
+    ):
+        make_insightface("antelopev2", tmp_path / "face")
+    assert asked == [("models", "antelopev2")]
+    with pytest.raises(UserError, match=r"no file 'antelopev9'; give an \.onnx file, or a model pack: antelopev2, "):
         make_insightface("antelopev9", tmp_path / "face")
-    assert asked == [("models", "antelopev9")]
+    assert len(asked) == 1  # a misspelt name does not reach the network
     with pytest.raises(UserError, match=r"a\.onnx does not exist"):
         make_insightface("a.onnx", tmp_path / "face")
     assert len(asked) == 1

@@ -108,7 +108,7 @@ def fingerprint(directory: Path, part: str) -> str:
     if "path" in config:  # a model that stays in its place, which is no part of what it computes
         weights = directory / config.pop("path")
     if not weights.is_file():
-        raise UserError(f"{weights}, named in {directory / part}.json, does not exist; make the part again")
+        raise UserError(f"{weights} does not exist; make the part in {directory} again")
     digest = hashlib.sha256(repr(sorted(config.items())).encode())
     with weights.open("rb") as file:
         while chunk := file.read(CHUNK):
