@@ -201,6 +201,30 @@ def test_articles_agree_with_the_next_word(records: list[FaceRecord]) -> None:
             assert article not in ("a", "an") or (article == "an") == vowel, words
 
 
+def test_what_is_missing_is_told_in_good_english() -> None:
+    woman = face(
+        Male="no", Bangs="no", Double_Chin="no", Bags_Under_Eyes="no", Wearing_Necklace="no", Eyeglasses="no",
+        Head_Pose="facing forward",
+    )  # fmt: skip
+    said = texts(woman, "dense", 200) + texts(woman, "medium", 200)
+    assert not re.search(
+        r"(bangs|chin),? (or|and) bags|bags (under|beneath) \w+ eyes(,| or) (a |no )?(bangs|double)", said
+    )
+    assert not re.search(r"there are no \w+(?: \w+)?(, .*?)? or (a )?(double chin|necklace)\b(?!s)", said.lower())
+    assert not re.search(r"(shows|finds) no (bangs|bags|double)|camera finds", said.lower())
+
+
+def test_no_more_is_claimed_than_the_labels_say() -> None:
+    man = face(
+        Male="yes", Age_Group="senior", Bald="no", Pale_Skin="no", Rosy_Cheeks="no", Narrow_Eyes="no", Eyeglasses="no"
+    )
+    said = texts(man, "dense", 200) + texts(man, "short", 100) + texts(man, "tags", 100)
+    assert not re.search(r"full head|even (complexion|skin)|eyes (are )?open", said)
+    assert "is not bald" in said and "not pale" in said
+    shaded = face(Male="yes", Eyeglasses="yes", Eyes="behind sunglasses")
+    assert not re.search("spectacles|eyeglasses", "".join(texts(shaded, style) for style in STYLES))
+
+
 def test_unknown_style_is_refused() -> None:
     with pytest.raises(UserError, match="no caption style 'haiku'"):
         make_caption(WOMAN, "haiku", random.Random(0))

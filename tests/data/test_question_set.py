@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from unif2ace_core.data import question_kinds as kinds
 from unif2ace_core.data.attributes import BINARY, BY_NAME, SCHEMA, derive
-from unif2ace_core.data.balance import LabelRates, label_rates
-from unif2ace_core.data.question_makers import Face, yes_no_questions
-from unif2ace_core.data.question_set import KINDS, Dialogue, Question, pairs, question_set
+from unif2ace_core.data.balance import LabelRates
+from unif2ace_core.data.question_face import Face
+from unif2ace_core.data.question_makers import yes_no_questions
+from unif2ace_core.data.question_set import KINDS, Dialogue, Question, pairs, question_rates, question_set
 from unif2ace_core.data.sources import FaceRecord, read_records
 from unif2ace_core.data.verify import verify
 
@@ -31,8 +32,15 @@ def face(age: float | None = None, source: str = "mine", **labels: str) -> FaceR
 def crowd(count: int = 1500, source: str = "mine") -> list[FaceRecord]:
     """Adults of whom much is known, with rare and common attributes; some labels are missing."""
     rng = random.Random(1)
-    shares = {"Smiling": 0.5, "Eyeglasses": 0.07, "Wearing_Hat": 0.02, "Young": 0.8, "Bangs": 0.2}
-    shares |= {"Wavy_Hair": 0.4, "Black_Hair": 0.3, "Blond_Hair": 0.2}
+    shares = {
+        "Smiling": 0.5,
+        "Mouth_Slightly_Open": 0.4,
+        "Eyeglasses": 0.07,
+        "Wearing_Hat": 0.02,
+        "Young": 0.8,
+        "Bangs": 0.2,
+    }
+    shares |= {"Mouth_Slightly_Open": 0.4, "Wavy_Hair": 0.4, "Black_Hair": 0.3, "Blond_Hair": 0.2}
     records = []
     for _ in range(count):
         male = rng.random() < 0.4
@@ -45,7 +53,7 @@ def crowd(count: int = 1500, source: str = "mine") -> list[FaceRecord]:
 
 
 def asked(records: list[FaceRecord], seed: int = 0, rates: LabelRates | None = None) -> list[Question]:
-    rng, rates = random.Random(seed), rates or label_rates(records)
+    rng, rates = random.Random(seed), rates or question_rates(records)
     return [pair for record in records for pair in pairs(question_set(record, rng, rates))]
 
 
@@ -67,7 +75,7 @@ def test_every_face_gets_enough_different_questions(
 
 def test_same_seed_same_questions_whatever_the_order_of_the_labels() -> None:
     records = crowd(40)
-    rates = label_rates(records)
+    rates = question_rates(records)
     for record in records:
         turned = FaceRecord("mine", "b.png", "val", dict(reversed(list(record.labels.items()))), record.age, None)
         first, second, third = (question_set(r, random.Random(7), rates) for r in (record, record, turned))
@@ -77,7 +85,7 @@ def test_same_seed_same_questions_whatever_the_order_of_the_labels() -> None:
 
 def test_yes_and_no_are_equally_frequent_per_attribute_and_source() -> None:
     records = crowd() + crowd(800, "other")
-    rates, rng = label_rates(records), random.Random(0)
+    rates, rng = question_rates(records), random.Random(0)
     found: dict[str, Counter[str]] = {}
     for record in records * 3:
         for pair in yes_no_questions(Face(record, rng, rates)):
@@ -91,7 +99,7 @@ def test_yes_and_no_are_equally_frequent_per_attribute_and_source() -> None:
 
 def test_reaching_a_count_adds_and_drops_no_yes_no_question() -> None:
     records = crowd(60)
-    rates = label_rates(records)
+    rates = question_rates(records)
     for record in records:
         alone = yes_no_questions(Face(record, random.Random(5), rates))
         for count in (1, 8, 16):
@@ -102,7 +110,7 @@ def test_reaching_a_count_adds_and_drops_no_yes_no_question() -> None:
 
 def test_all_kinds_and_dialogues_occur() -> None:
     records = crowd(300)
-    rng, rates = random.Random(0), label_rates(records)
+    rng, rates = random.Random(0), question_rates(records)
     items = [item for record in records for item in question_set(record, rng, rates)]
     shares = Counter(pair.kind for pair in pairs(items))
     assert set(shares) == set(KINDS)
@@ -114,7 +122,7 @@ def test_all_kinds_and_dialogues_occur() -> None:
 
 def test_only_later_turns_refer_to_earlier_ones() -> None:
     records = crowd(400)
-    rng, rates = random.Random(0), label_rates(records)
+    rng, rates = random.Random(0), question_rates(records)
     items = [item for record in records for item in question_set(record, rng, rates)]
     refers = re.compile(r"^(And|What about) |\b(is|call) it (wavy|straight|black|brown|blond|gray)\b", re.I)
     alone = [item for item in items if isinstance(item, Question)]
@@ -139,7 +147,7 @@ def test_what_a_whole_source_lacks_is_not_declined() -> None:
     records = crowd(200) + [face(source="bare", Male="yes", Smiling="yes", Eyeglasses="no") for _ in range(100)]
     records += [face(source="bare", Male="yes", Smiling="no", Eyeglasses="yes") for _ in range(100)]
     declined = [p for p in asked(records) if p.kind == "unanswerable"]
-    bare = [p for p in asked(records[200:], rates=label_rates(records)) if p.kind == "unanswerable"]
+    bare = [p for p in asked(records[200:], rates=question_rates(records)) if p.kind == "unanswerable"]
     assert any(pair.attributes for pair in declined)
     assert not any(pair.attributes for pair in bare)
 
@@ -180,10 +188,80 @@ def test_children_are_not_called_men_or_women() -> None:
                 assert not re.search(r"\b(man|woman)\b", pair.question + pair.answer), pair
 
 
+def made(count: int = 80, age: float | None = None, **labels: str) -> list[Question]:
+    """The questions on one face from many draws."""
+    record = face(age, **labels)
+    return [pair for seed in range(count) for pair in pairs(question_set(record, random.Random(seed), EVEN, 16))]
+
+
+def test_hair_that_is_not_there_or_hidden_is_not_asked_about() -> None:
+    hair = {"Wavy_Hair": "no", "Straight_Hair": "no", "Gray_Hair": "yes", "Bangs": "no", "Receding_Hairline": "yes"}
+    bald = made(Male="yes", Bald="yes", Smiling="yes", **hair)
+    assert {name for p in bald for name in p.attributes} & {*hair, "Hair_Color", "Bald"} == {"Bald"}
+    hatted = made(Male="yes", Wearing_Hat="yes", Bald="no", **hair)
+    asked_of = {name for p in hatted for name in p.attributes}
+    assert not asked_of & {"Bald", "Bangs", "Receding_Hairline"} and "Gray_Hair" in asked_of
+
+
+def test_yes_and_no_stay_balanced_where_some_faces_are_not_asked() -> None:
+    rng = random.Random(4)
+    records = []
+    for _ in range(1500):
+        child, bald = rng.random() < 0.5, rng.random() < 0.3
+        labels = {"Male": "yes", "Age_Group": "child" if child else "senior", "Bald": "yes" if bald else "no"}
+        labels["Gray_Hair"] = "yes" if bald or rng.random() < 0.3 else "no"
+        labels["No_Beard"] = "yes" if child or rng.random() < 0.3 else "no"
+        records.append(face(**labels))
+    rates, found = question_rates(records), Counter[tuple[str, bool]]()
+    for record in records * 3:
+        for pair in yes_no_questions(Face(record, rng, rates)):
+            found[pair.attributes[0], pair.value == "yes"] += pair.kind == "yes_no"
+    for name in ("Bald", "Gray_Hair", "No_Beard"):
+        yes, no = found[name, True], found[name, False]
+        assert yes + no > 100 and abs(yes - no) < 4.0 * (yes + no) ** 0.5, name
+
+
+def test_teenagers_are_boys_and_girls() -> None:
+    found = made(age=14.0, Male="yes", Age_Group="teenager", Smiling="yes", Young="yes")
+    texts = " ".join(p.question + " " + p.answer for p in found)
+    assert not re.search(r"\b(man|woman)\b", texts, re.I) and "this is a boy" in texts
+    assert any(p.attributes == ("Male",) and p.kind == "choice" for p in found)
+
+
+def test_not_smiling_is_no_reason_for_anger_or_sadness() -> None:
+    for emotion in ("anger", "sadness", "disgust", "contempt"):
+        found = made(40, Male="yes", Emotion=emotion, Smiling="no", Mouth_Slightly_Open="no")
+        assert not [p for p in found if p.kind == "reasoning" and "Emotion" in p.attributes]
+
+
+def test_sunglasses_are_never_called_spectacles() -> None:
+    found = made(Male="yes", Eyeglasses="yes", Eyes="behind sunglasses")
+    assert any("Eyeglasses" in p.attributes for p in found)
+    assert not [p for p in found if re.search("spectacles|eyeglasses", p.question + p.answer, re.I)]
+
+
+def test_beards_and_makeup_are_not_asked_of_children_nor_shaving_of_women() -> None:
+    beards = {"No_Beard": "yes", "Mustache": "no", "Goatee": "no", "Sideburns": "no", "5_o_Clock_Shadow": "no"}
+    child = made(Male="no", Age_Group="child", Heavy_Makeup="no", Wearing_Lipstick="no", **beards)
+    assert not {name for p in child for name in p.attributes} & {*beards, "Heavy_Makeup", "Wearing_Lipstick"}
+    woman = made(Male="no", Age_Group="senior", **beards)
+    assert not [p for p in woman if re.search("shaven|bearded", p.question, re.I)]
+
+
+def test_a_neutral_person_is_expressionless() -> None:
+    found = made(120, Male="yes", Emotion="neutral", Smiling="no", Mouth_Slightly_Open="no")
+    asked_of = [p for p in found if "Emotion" in p.attributes]
+    assert any("expressionless" in p.question for p in asked_of)
+    assert not [
+        p for p in asked_of if re.search(r"(he|the man|person|looks|feels|seem) neutral", p.question + p.answer)
+    ]
+    assert not [p for p in asked_of if "expression expressionless" in p.question]
+
+
 @pytest.mark.slow
 def test_real_faces_get_enough_true_and_balanced_questions(data_dir: Path) -> None:
     records = read_records(data_dir, "val")[::2]
-    rng, rates = random.Random(0), label_rates(records)
+    rng, rates = random.Random(0), question_rates(records)
     found: dict[str, Counter[str]] = {}
     covered: Counter[str] = Counter()
     for record in records:

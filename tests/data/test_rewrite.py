@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from unif2ace_core.data.attributes import SCHEMA
 from unif2ace_core.data.dense import Caption, make_caption
 from unif2ace_core.data.parse import parse
-from unif2ace_core.data.rewrite import rewrite
+from unif2ace_core.data.rewrite import faithful, rewrite
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 
@@ -101,6 +102,14 @@ def test_without_a_key_no_authorization_is_sent(stub: Stub) -> None:
         "A woman in a hat, with glasses.",  # one is turned
         "A woman in a hat, without glasses. There is no hat.",  # contradicts itself
         "I cannot help with that.",
+        "Sorry, she wears a hat but no glasses.",
+        "A kind woman in a hat, without glasses.",  # a word beyond the schema
+        "A woman in a straw hat, without glasses.",
+        "A woman with a round face in a hat, without glasses.",
+        "A woman in a black hat, without glasses.",  # a colour that no label gives
+        "A woman in a hat, no glasses, aged.",
+        "In this photo we can see that she is a woman who wears a hat but no glasses.",  # too long
+        "Hat, no glasses",
     ],
 )
 def test_a_rewrite_that_says_something_else_is_refused(stub: Stub, text: str) -> None:
@@ -143,10 +152,32 @@ def test_a_server_that_is_not_there_is_named(sleep: Callable[[float], None], wai
     assert waited == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "", "ftp://host/v1"])
+@pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "", "ftp://host/v1", "http://", "http://["])
 def test_an_address_that_is_no_endpoint_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="is no endpoint"):
         rewrite([CAPTION], url, "m")
+
+
+def test_tags_and_captions_that_say_nothing_are_not_sent(stub: Stub) -> None:
+    tags = Caption("tags", "woman, hat", parse("woman, hat"))
+    nothing = Caption("short", "a person", {})
+    done = rewrite([tags, nothing, CAPTION], stub.say(GOOD).url, "m")
+    assert done.texts == (tags.text, nothing.text, GOOD) and len(stub.asked) == 1
+    assert (done.rewritten, done.refused, done.failed) == (1, 0, 0)
+
+
+def test_every_caption_is_faithful_to_itself() -> None:
+    rng = random.Random(0)
+    for _ in range(150):
+        labels = {a.name: rng.choice(a.values) for a in SCHEMA if rng.random() < 0.6}
+        record = FaceRecord("mine", "a.png", "train", labels, rng.uniform(2, 90), None)
+        caption = make_caption(record, rng.choice(("short", "medium", "dense")), rng)
+        assert faithful(caption.text, caption), caption
+
+
+def test_an_age_is_not_changed() -> None:
+    caption = Caption("short", "a woman aged 45", parse("a woman aged 45"))
+    assert faithful("a 45-year-old woman", caption) and not faithful("a 47-year-old woman", caption)
 
 
 def test_captions_keep_their_order_and_are_counted(stub: Stub) -> None:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unif2ace_core.data.attributes import BY_NAME, SCHEMA, derive
-from unif2ace_core.data.balance import Rates, label_rates
+from unif2ace_core.data.balance import Rates
 from unif2ace_core.data.claims import claims
-from unif2ace_core.data.question_set import Question, pairs, question_set
+from unif2ace_core.data.question_set import Question, pairs, question_rates, question_set
 from unif2ace_core.data.sources import FaceRecord, read_records
 from unif2ace_core.data.verify import settled, verify
 
@@ -85,7 +85,7 @@ def test_flipped_labels_are_caught_by_the_texts_alone() -> None:
 @pytest.mark.slow
 def test_questions_on_real_faces_pass_and_their_flipped_labels_are_caught(data_dir: Path) -> None:
     records = read_records(data_dir, "val")
-    rates, rng = label_rates(records), random.Random(0)
+    rates, rng = question_rates(records), random.Random(0)
     for source in dict.fromkeys(record.source for record in records):
         sample = rng.sample([record for record in records if record.source == source], 50)
         for record in sample:
@@ -186,3 +186,11 @@ def test_claims_take_any_text() -> None:
         ((("Smiling", "yes"),), False),
         ((("Eyeglasses", "yes"),), True),
     ]
+
+
+def test_what_is_hidden_or_out_of_place_may_not_be_asked() -> None:
+    gray = Question("yes_no", "appearance", "Gray hair?", "Yes, the hair is gray.", ("Gray_Hair",), "yes")
+    assert verify(gray, face(Gray_Hair="yes")) is None
+    assert "out of place" in (verify(gray, face(Gray_Hair="yes", Bald="yes")) or "")
+    man = Question("yes_no", "appearance", "Is this a man?", "Yes, this is a man.", ("Male",), "yes")
+    assert "teenager" in (verify(man, face(Male="yes", Age_Group="teenager")) or "")

@@ -160,9 +160,7 @@ def test_a_pack_that_cannot_be_fetched_is_named(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(insightface.utils, "ensure_available", refuse)
     monkeypatch.setattr(insightface_model, "ROOT", tmp_path)
-    with pytest.raises(
-        UserError, match=r"'antelopev2' cannot be fetched \(Failed downloading url somewhere\);"
-    ):
+    with pytest.raises(UserError, match=r"'antelopev2' cannot be fetched \(Failed downloading url somewhere\);"):
         make_insightface("antelopev2", tmp_path / "face")
     assert asked == [("models", "antelopev2")]
     with pytest.raises(UserError, match=r"no file 'antelopev9'; give an \.onnx file, or a model pack: antelopev2, "):

@@ -130,6 +130,8 @@ class _Paragraph:
             text = self.topics[topic][0].form(form)
             if not text or ("face" in text and "face" in plan):  # "his face shows an oval face"
                 return False
+            if f"{{are:{topic}}}" in plan and form == "no" and self.topics[topic][0].mixed:  # "there are no tie"
+                return False
             if len(needs) > 1 and form in _CLAUSES and _COMPOUND.search(text):
                 return False
         return True

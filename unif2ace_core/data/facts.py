@@ -53,9 +53,41 @@ def known(labels: Mapping[str, str]) -> dict[str, str]:
 
 def misleading(labels: Mapping[str, str]) -> set[Pair]:
     """Known values that are left unsaid: true, but odd or misleading beside the others."""
-    hidden = _unsaid(labels) | _odd_beards(labels) | _odd_hair(labels)
+    hidden = _unsaid(labels) | _odd_beards(labels) | _odd_hair(labels) | _merely_derived(labels)
     if labels.get("Age_Group") in ("child", "teenager"):
         hidden |= {(name, "no") for name in ("Bags_Under_Eyes", "Double_Chin", "Wearing_Necktie")}
+    return hidden
+
+
+_UNDER_HAT = ("Bald", "Bangs", "Receding_Hairline")
+_HAIR = (*plans.COLORS, *plans.TEXTURES, "Hair_Color", "Bangs", "Receding_Hairline")
+
+
+def _bald(labels: Mapping[str, str]) -> bool:
+    return labels.get("Bald") == "yes" or labels.get("Hair_Color") == "bald"
+
+
+def unseen(labels: Mapping[str, str]) -> set[str]:
+    """Attributes of the hair that is not there or that a hat hides."""
+    names = set(_HAIR) if _bald(labels) else set()
+    return names | set(_UNDER_HAT) if labels.get("Wearing_Hat") == "yes" else names
+
+
+def unasked(labels: Mapping[str, str]) -> set[str]:
+    """Attributes that no question is about, whatever their values, so that the answers stay balanced."""
+    names = unseen(labels)
+    if labels.get("Age_Group") == "child":
+        names |= {"No_Beard", *BEARDS, "Heavy_Makeup", "Wearing_Lipstick"}
+    return names
+
+
+def _merely_derived(labels: Mapping[str, str]) -> set[Pair]:
+    """ "Even" is but neither pale nor rosy, "open" but not narrow: that is what is said instead."""
+    hidden: set[Pair] = set()
+    if labels.get("Pale_Skin") == labels.get("Rosy_Cheeks") == "no":
+        hidden.add(("Skin_Tone", "even"))
+    if labels.get("Narrow_Eyes") == labels.get("Eyeglasses") == "no":
+        hidden.add(("Eyes", "open"))
     return hidden
 
 
@@ -85,9 +117,10 @@ def _odd_hair(labels: Mapping[str, str]) -> set[Pair]:
     colors = [name for name in plans.COLORS if labels.get(name) == "yes"]
     if colors or "Hair_Color" in labels or labels.get("Age_Group") == "child":
         hidden |= {(name, "no") for name in plans.COLORS}
-    if labels.get("Bald") == "yes" or labels.get("Hair_Color") == "bald":
-        hair = (*plans.COLORS, *plans.TEXTURES, "Hair_Color", "Bangs", "Receding_Hairline")
-        hidden |= {(name, labels[name]) for name in hair if name in labels}
+    if labels.get("Wearing_Hat") == "yes":  # what is seen in spite of the hat is said
+        hidden |= {(name, "no") for name in _UNDER_HAT}
+    if _bald(labels):
+        hidden |= {(name, labels[name]) for name in _HAIR if name in labels}
     return hidden
 
 
@@ -106,7 +139,6 @@ def topics_of() -> dict[Pair, tuple[str, ...]]:
             found.setdefault(pair, []).append("denied")
     for name, _ in MODIFIERS:
         found.setdefault((name, "yes" if name != "Hair_Color" else "red"), []).append("hair")
-    found[("Bald", "no")] = ["hair"]
     for value in ("yes", "no"):
         found[("Smiling", value)] = found[("Mouth_Slightly_Open", value)] = ["smile"]
     found |= {("Emotion", value): ["feeling"] for value in plans.EMOTIONS_SAID}
@@ -272,8 +304,16 @@ class Topic:
         """Whether a verb is in the plural: of several parts or, if `nearest`, as the one beside it is."""
         if len(self.parts) > 1 and not nearest and not self.name.startswith("lack"):
             return True
-        part = self.parts[0 if verb_first else -1].split(" with ")[0]  # "brown hair with bangs" is one thing
-        return part.endswith("s") and not part.startswith(("a ", "an "))
+        return _plural(self.parts[0 if verb_first else -1].split(" with ")[0])  # "brown hair with bangs" is one thing
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some parts are in the singular and some in the plural."""
+        return len({_plural(part) for part in self.parts}) > 1
+
+
+def _plural(part: str) -> bool:
+    return part.endswith("s") and not part.startswith(("a ", "an "))
 
 
 _LONGEST = {"features": (1, 2, 2, 3, 3, 4), "worn": (3, 4), "lack_worn": (3, 4), "denied": (1, 2, 2, 3)}
@@ -315,10 +355,7 @@ class Topics:
         colors, also = self._modifiers((*plans.COLORS, "Hair_Color"))
         words = [*textures, *([join(colors)] if colors else [])]
         topic.pairs += told + also
-        if self._take(("Bald", "no")):
-            words.insert(0, plans.FULL_HEAD)
-            topic.pairs.append(("Bald", "no"))
-        elif words:
+        if words:
             topic.forms["is"] = join([*textures, *colors])
         if words:
             topic.parts.append(" ".join([*words, "hair"]))
@@ -354,8 +391,10 @@ class Topics:
                 items.append((self.rng.choice(plans.SUNGLASSES), pairs))
             items += [(text, (pair,)) for text, pair in self._listed(name)]
             items = self.rng.sample(items, len(items))
-            # "no bags under her eyes or bangs" would put the bags under the bangs
-            self._chunk(name, sorted(items, key=lambda item: name == "lack_marks" and "{p}" in item[0]))
+            # "no bangs or bags under her eyes" would put the bangs under the eyes
+            apart = [item for item in items if name == "lack_marks" and "{p}" in item[0]]
+            self._chunk(name, [item for item in items if item not in apart])
+            self._chunk(name, apart)
         for name in ("eyes", "photo"):
             for text, pair in self._listed(name):
                 self._keep(Topic(name, pairs=[pair], forms={"text": text}))
@@ -394,9 +433,9 @@ class Topics:
             pairs = [pair for pair in table if self._take(pair)]
             words = [self.rng.choice(table[pair]) for pair in pairs]
             if len(words) == 2:
-                clauses.append((f"{{p}} {noun} neither {words[0]} nor {words[1]}", tuple(pairs)))
+                clauses.append((f"{noun} neither {words[0]} nor {words[1]}", tuple(pairs)))
             elif words:
-                clauses.append((f"{{p}} {noun} not {join(words, 'or')}", tuple(pairs)))
+                clauses.append((f"{noun} not {join(words, 'or')}", tuple(pairs)))
         clauses = self.rng.sample(clauses, len(clauses))
         while clauses:
             size = self.rng.choice(_LONGEST["denied"])

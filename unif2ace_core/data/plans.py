@@ -243,7 +243,7 @@ _POSE = (
     "we see {o} {posing}",
     "the photo has caught {o} {posing}",
     "the picture was taken while {s} {pose}",
-    "the camera finds {o} {posing}",
+    "the picture captures {o} {posing}",
 )
 _EYES = (
     "{p} eyes are {eyes}",
@@ -293,11 +293,11 @@ _LACK_MARKS = (
     "there {are:lack_marks} {no_marks}",
     "there {are:lack_marks} {no_marks} to be seen",
     "we see {no_marks}",
-    "one finds {no_marks}",
+    "{s} {appears} without {or_marks}",
     "{no_marks} {can:lack_marks} be seen",
     "{s} {is} without {or_marks}",
-    "the photo shows {no_marks}",
-    "{s} {shows} {no_marks}",
+    "in this photo {s} {has} {no_marks}",
+    "{s} {is} shown without {or_marks}",
 )
 _DENIED = (
     "{denied}",
@@ -360,12 +360,16 @@ _SEVERAL = (
     "{s} {is} {state} and {has} {features}",
     # face and what it does not have
     "{s} {has} {features}, but {no_marks}",
-    "{p} face shows {features} but {no_marks}",
+    "{s} {has} {features} and {is} without {or_marks}",
     "{s} {has} {features}, and {denied}",
     "{s} {has} {features}, while {denied}",
     "{denied}, and {s} {has} {features}",
     "while {denied}, {p} face shows {features}",
     "{s} {has} {no_marks}, and {denied}",
+    "{s} {smile} and {has} {no_marks}",
+    "{s} {has} {no_marks} and {wears} {worn}",
+    "{s} {pose}, and there {are:lack_marks} {no_marks}",
+    "{s} {feeling} and {has} {no_marks}",
     "{denied}, and there {are:lack_marks} {no_marks}",
     # face and what is worn
     "{s} {has} {features} and {wears} {worn}",
@@ -585,19 +589,19 @@ THINGS: dict[str, dict[Pair, tuple[str, ...]]] = {
     },
 }
 SUNGLASSES = ("sunglasses", "sunglasses", "a pair of sunglasses")
-FULL_HEAD = "a full head of"  # Bald: no
 
-# noun and verb -> what it is said not to be
+# subject and verb -> what it is said not to be
 DENIALS: dict[str, dict[Pair, tuple[str, ...]]] = {
-    "nose is": {("Big_Nose", "no"): ("big", "large"), ("Pointy_Nose", "no"): ("pointed", "pointy")},
-    "eyebrows are": {("Bushy_Eyebrows", "no"): ("bushy", "thick"), ("Arched_Eyebrows", "no"): ("arched",)},
-    "lips are": {("Big_Lips", "no"): ("full",)},
-    "eyes are": {("Narrow_Eyes", "no"): ("narrow",)},
-    "face is": {("Oval_Face", "no"): ("oval",), ("Chubby", "no"): ("chubby",)},
-    "cheekbones are": {("High_Cheekbones", "no"): ("high",)},
-    "cheeks are": {("Rosy_Cheeks", "no"): ("rosy",)},
-    "skin is": {("Pale_Skin", "no"): ("pale",)},
-    "hair is": {
+    "{p} nose is": {("Big_Nose", "no"): ("big", "large"), ("Pointy_Nose", "no"): ("pointed", "pointy")},
+    "{p} eyebrows are": {("Bushy_Eyebrows", "no"): ("bushy", "thick"), ("Arched_Eyebrows", "no"): ("arched",)},
+    "{p} lips are": {("Big_Lips", "no"): ("full",)},
+    "{p} eyes are": {("Narrow_Eyes", "no"): ("narrow",)},
+    "{p} face is": {("Oval_Face", "no"): ("oval",), ("Chubby", "no"): ("chubby",)},
+    "{p} cheekbones are": {("High_Cheekbones", "no"): ("high",)},
+    "{p} cheeks are": {("Rosy_Cheeks", "no"): ("rosy",)},
+    "{p} skin is": {("Pale_Skin", "no"): ("pale",)},
+    "{s} {is}": {("Bald", "no"): ("bald",)},
+    "{p} hair is": {
         ("Wavy_Hair", "no"): ("wavy",),
         ("Black_Hair", "no"): ("black",),
         ("Brown_Hair", "no"): ("brown",),
@@ -685,6 +689,7 @@ WILLING: dict[Pair, float] = {
     ("Wearing_Necktie", "no"): 2.5, ("Mustache", "no"): 3.0, ("Goatee", "no"): 2.0, ("5_o_Clock_Shadow", "no"): 2.0,
     ("Sideburns", "no"): 2.0, ("Bangs", "no"): 2.5, ("Bags_Under_Eyes", "no"): 2.0, ("Heavy_Makeup", "no"): 2.0,
     ("Wearing_Lipstick", "no"): 2.0, ("Skin_Tone", "even"): 2.0, ("Eyes", "open"): 2.0, ("Blurry", "no"): 1.2,
+    ("Bald", "no"): 1.5,
     ("High_Cheekbones", "no"): 0.4, ("Oval_Face", "no"): 0.5, ("Wavy_Hair", "no"): 0.4, ("Pale_Skin", "no"): 0.6,
     ("Narrow_Eyes", "no"): 0.5, ("Rosy_Cheeks", "no"): 0.6, ("Big_Lips", "no"): 0.6,
 }  # fmt: skip

@@ -71,6 +71,11 @@ VALUED_YES_NO: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+# Wordings that are out of place: sunglasses are no spectacles, and only a man is clean-shaven.
+NOT_SUNGLASSES = re.compile(r"\b(?:eyeglasses|spectacles)\b", re.IGNORECASE)
+OF_MEN_ONLY = re.compile(r"clean-shaven|bearded|beardless", re.IGNORECASE)
+
+
 def strict_templates(attribute: str, turned: bool) -> tuple[str, ...]:
     """The yes/no templates that ask exactly for the label; `turned` ones mean the value no."""
     templates = ASKED[attribute].reversed if turned else asked_templates(attribute)
@@ -92,7 +97,7 @@ class Open:
 
 
 WORDS: dict[str, dict[str, str]] = {
-    "Emotion": wordings.EMOTION_WORDS,
+    "Emotion": {**wordings.EMOTION_WORDS, "neutral": "expressionless"},
     "Hair_Color": {color: color for color in ("black", "brown", "blond", "red", "gray")},
     "Age_Group": {
         "child": "a child",
@@ -124,7 +129,8 @@ OPEN: dict[str, Open] = {
          "What mood is {p} in?", "Which emotion does {p} express?", "What is the facial expression?",
          "What emotion is on the face?", "What feeling does the face show?"),
         ("expression", "mood", "facial expression"),
-        {name: "{s} looks " + word for name, word in wordings.EMOTION_WORDS.items()}, 2.0,
+        {name: "{s} looks " + word for name, word in wordings.EMOTION_WORDS.items()}
+        | {"neutral": "{s} has a neutral expression"}, 2.0,
     ),
     "Age_Group": Open(
         "appearance",

@@ -6,73 +6,15 @@ question_set.py; the wordings are in question_kinds.py.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable
 
 from unif2ace_core.data import question_kinds as kinds
 from unif2ace_core.data import wordings
 from unif2ace_core.data.attributes import BINARY, BY_NAME, Family
-from unif2ace_core.data.balance import Rates
+from unif2ace_core.data.question_face import Face, capital, phrased
 from unif2ace_core.data.question_kinds import GROUPS, OPEN, WORDS, Question
-from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.data.verify import settled
 from unif2ace_core.data.wordings import ASKED, WEARABLES, join
-
-
-class Face:
-    """One record seen by the makers: its labels in the schema's order, its rates and how to speak of the person."""
-
-    def __init__(self, record: FaceRecord, rng: random.Random, rates: Rates) -> None:
-        self.record, self.rng = record, rng
-        self.labels = {name: record.labels[name] for name in BY_NAME if name in record.labels}
-        self.rates: Rates = getattr(rates, "by_source", {}).get(record.source, rates)
-        self.male = self.labels.get("Male", "")
-        self.adult = self.labels.get("Age_Group") not in ("child", "teenager")
-        self.child = self.labels.get("Age_Group") == "child"
-
-    def put(self, templates: tuple[str, ...], neutral: bool = False) -> str:
-        """One of the questions, of the person or of him or her; `neutral` ones give no gender away."""
-        known = not neutral and self.rng.random() < 0.5
-        return self.rng.choice(_phrased(templates, self.male if known else "", self.adult or not known))
-
-    def say(self, statement: str, start: str = "") -> str:
-        """The statement as a sentence, after "Yes, " or "No, " where given."""
-        return wordings.sentence(statement, self.male, start)
-
-    def rate(self, name: str, value: str) -> float:
-        """Share of the value where the attribute is known."""
-        return self.rates.get(name, {}).get(value, 0.0)
-
-    def states(self, name: str) -> str:
-        """What a binary label says: "{s} is wearing a hat"."""
-        value = self.labels[name]
-        if name == "Male" and self.child:
-            return "this is a boy" if value == "yes" else "this is a girl"
-        return ASKED[name].yes if value == "yes" else ASKED[name].no
-
-    def make(self, kind: str, family: str, question: str, answer: str, names: Iterable[str]) -> Question:
-        """The question with the values it rests on."""
-        names = tuple(names)
-        age = self.record.age
-        values = [str(round(age)) if name == "Age" and age is not None else self.labels[name] for name in names]
-        return Question(kind, family, question, answer, names, ",".join(values))
-
-    def known(self, names: Iterable[str]) -> bool:
-        """Whether all of these have labels."""
-        return all(name in self.labels for name in names)
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-@cache
-def _phrased(templates: tuple[str, ...], male: str, adult: bool) -> tuple[str, ...]:
-    """The questions with the person put in."""
-    people = kinds.PEOPLE[male, adult]
-    texts = (_capital(t.replace("{p's}", whose).replace("{p}", who)) for t in templates for who, whose in people)
-    return tuple(dict.fromkeys(texts))
 
 
 def _family(name: str) -> Family:
@@ -102,7 +44,8 @@ def yes_no_questions(face: Face) -> list[Question]:
         often = min(2.0 * least, share * ASKED[name].weight)
         if name in face.labels and face.rng.random() < often / 2.0 / face.rate(name, face.labels[name]):
             choice = name in kinds.BINARY_CHOICE and face.rng.random() < _AS_CHOICE
-            found.append(_choice_binary(face, name) if choice else _yes_no(face, name))
+            if not choice or name != "No_Beard" or face.male != "no":  # dropped, or "no beard" would be too frequent
+                found.append(_choice_binary(face, name) if choice else _yes_no(face, name))
     return found + [question for name in kinds.VALUED_YES_NO if name in face.labels for question in _valued(face, name)]
 
 
@@ -122,18 +65,34 @@ def _yes_no(face: Face, name: str) -> Question:
     """Of what the gender alone would answer, the question does not give the gender away."""
     turned = bool(ASKED[name].reversed) and face.rng.random() < 0.4
     neutral = name in (*kinds.NOT_FOR_WOMEN, *kinds.NOT_FOR_MEN, "Male")
-    templates = kinds.strict_templates(name, turned)
-    if name == "Male" and face.child:
-        templates = kinds.CHILD_GENDER["no" if turned else "yes"]
+    templates = _fitting(face, name, turned)
     start = "Yes, " if (face.labels[name] == "yes") != turned else "No, "
     question = face.put(templates, neutral)
     return face.make("yes_no", _family(name), question, face.say(face.states(name), start), (name,))
 
 
+def _fitting(face: Face, name: str, turned: bool = False) -> tuple[str, ...]:
+    """The yes/no wordings that suit the face."""
+    templates = kinds.strict_templates(name, turned)
+    if name == "Male" and not face.adult:
+        templates = kinds.CHILD_GENDER["no" if turned else "yes"]
+        return templates if face.child else tuple(text for text in templates if "child" not in text)
+    if name == "Eyeglasses" and face.labels.get("Eyes") == "behind sunglasses":
+        return tuple(text for text in templates if not kinds.NOT_SUNGLASSES.search(text))
+    if name == "No_Beard" and face.male == "no":
+        return tuple(text for text in templates if not kinds.OF_MEN_ONLY.search(text))
+    return templates
+
+
+def _word(name: str, value: str, question: str) -> str:
+    """The word of a value as the question takes it: a face is expressionless, an expression neutral."""
+    return "neutral" if value == "neutral" and "expression {" in question else WORDS[name][value]
+
+
 def _valued_yes_no(face: Face, name: str, target: str) -> Question:
-    word = WORDS[name][target]
     question = face.put(kinds.VALUED_YES_NO[name], neutral=name == "Age_Group")
-    question = question.replace("{x}", word).replace("{X}", _capital(word))
+    word = _word(name, target, question)
+    question = question.replace("{x}", word).replace("{X}", capital(word))
     start = "Yes, " if target == face.labels[name] else "No, "
     answer = face.say(OPEN[name].answers[face.labels[name]], start)
     return face.make("yes_no", _family(name), question, answer, (name,))
@@ -217,16 +176,14 @@ def _choice(face: Face, topic: str) -> Question | None:
 
 
 def _options(face: Face, name: str) -> tuple[str, str] | None:
-    """The word of the value and one of another value that the labels do not have."""
+    """The value and another one that the labels do not have, where both have words."""
     value, words = face.labels[name], WORDS[name]
-    if name == "Male" and face.child:
-        words = {"yes": "a boy", "no": "a girl"}
     if value not in words:
         return None
     others = [other for other in words if other != value]
     if name == "Hair_Color":
         others = [other for other in others if face.labels.get(f"{other.capitalize()}_Hair") != "yes"]
-    return (words[value], words[face.rng.choice(others)]) if others else None
+    return (value, face.rng.choice(others)) if others else None
 
 
 def _choice_valued(face: Face, name: str) -> Question | None:
@@ -234,9 +191,12 @@ def _choice_valued(face: Face, name: str) -> Question | None:
     options = _options(face, name)
     if options is None:
         return None
-    first, second = options if face.rng.random() < 0.5 else options[::-1]
     question = face.put(kinds.CHOICE[name], neutral=name in ("Male", "Age_Group"))
-    question = question.replace("{a}", first).replace("{A}", _capital(first)).replace("{b}", second)
+    ordered = options if face.rng.random() < 0.5 else options[::-1]
+    first, second = (_word(name, value, question) for value in ordered)
+    if name == "Male" and not face.adult:
+        first, second = ("a boy" if value == "yes" else "a girl" for value in ordered)
+    question = question.replace("{a}", first).replace("{A}", capital(first)).replace("{b}", second)
     statement = face.states(name) if name == "Male" else OPEN[name].answers[face.labels[name]]
     return face.make("choice", _family(name), question, face.say(statement), (name,))
 
@@ -289,7 +249,7 @@ def _count(face: Face, names: tuple[str, ...], templates: tuple[str, ...]) -> Qu
     terms = {name: kinds.COUNTED[name] for name in names}
     there = [term for name, term in terms.items() if _there(face, name)]
     question = face.put(templates).replace("{l}", ", ".join(terms.values()))
-    answer = _capital(kinds.NUMBERS[len(there)]) + (f": {join(there)}." if there else ".")
+    answer = capital(kinds.NUMBERS[len(there)]) + (f": {join(there)}." if there else ".")
     return face.make("counting", "appearance", question, answer, names)
 
 
@@ -340,7 +300,7 @@ def _two(face: Face, both: bool) -> Question | None:
 
 
 def _compared(face: Face, names: list[str], templates: tuple[str, ...]) -> str:
-    who = face.rng.choice(_phrased(("{p}",), face.male, face.adult)).lower()
+    who = face.rng.choice(phrased(("{p}",), face.male, face.adult)).lower()
     first, *rest = (ASKED[name].yes for name in names)
     later = {"yes": "he", "no": "she"}.get(face.male, who)
     question = face.rng.choice(templates).replace("{a}", first.replace("{s}", who))
@@ -379,17 +339,15 @@ def _reasoning(face: Face, topic: str) -> Question | None:
 
 
 def _support(face: Face, emotion: str) -> _Reason | None:
-    """What the mouth says for an emotion."""
+    """What the mouth says for an emotion; not smiling alone tells none."""
     smiling, opened = face.labels.get("Smiling"), face.labels.get("Mouth_Slightly_Open")
     both = ("Smiling", "Mouth_Slightly_Open")
     if emotion == "happiness" and smiling == "yes":
         if opened is None:
             return "{s} is smiling", ("Smiling",)
         return f"{{s}} is smiling with the mouth {'open' if opened == 'yes' else 'closed'}", both
-    if emotion in ("neutral", "sadness", "anger") and smiling == "no":
-        if opened == "no":
-            return "{s} is not smiling, and the mouth is closed", both
-        return None if opened == "yes" and emotion == "neutral" else ("{s} is not smiling", ("Smiling",))
+    if emotion == "neutral" and smiling == opened == "no":
+        return "{s} is not smiling, and the mouth is closed", both
     if emotion in ("surprise", "fear") and smiling != "yes" and opened == "yes":
         return "the mouth is open", ("Mouth_Slightly_Open",)
     return None
@@ -400,9 +358,9 @@ def _emotion_why(face: Face) -> Question | None:
     reason = _support(face, emotion)
     if reason is None:
         return None
-    word = WORDS["Emotion"][emotion]
-    question = face.put(kinds.EMOTION_WHY).replace("{x}", word)
-    answer = face.say(f"{{s}} looks {word}: {reason[0]}")
+    question = face.put(kinds.EMOTION_WHY)
+    question = question.replace("{x}", _word("Emotion", emotion, question))
+    answer = face.say(f"{OPEN['Emotion'].answers[emotion]}: {reason[0]}")
     return face.make("reasoning", "emotion", question, answer, ("Emotion", *reason[1]))
 
 
@@ -413,7 +371,7 @@ def _mood(face: Face) -> _Reason | None:
     if reason is None or emotion not in (None, "happiness", "neutral"):
         return None
     smiling = face.labels["Smiling"] == "yes"
-    if (emotion is not None and smiling != (emotion == "happiness")) or (not smiling and len(reason[1]) < 2):
+    if emotion is not None and smiling != (emotion == "happiness"):
         return None
     return f"{{s}} looks {'cheerful' if smiling else 'serious'}: {reason[0]}", reason[1]
 
@@ -467,12 +425,14 @@ def unanswerable(face: Face) -> Question:
 
 def _secret(face: Face, name: str) -> bool:
     """An attribute that the whole source lacks is no secret: the look of a source must not mean "unknown"."""
+    if name in face.unasked:
+        return False
     common = _rarer(face, name) > 0.0 if BY_NAME[name].binary else name in face.rates
     return common and name not in face.labels and not settled(name, face.record)
 
 
 def _unknown(face: Face, name: str) -> Question:
-    templates = kinds.strict_templates(name, False) if name in ASKED else OPEN[name].templates
+    templates = _fitting(face, name) if name in ASKED else OPEN[name].templates
     question = face.put(templates, neutral=name in ("Male", "Age_Group"))
     return Question("unanswerable", _family(name), question, face.rng.choice(kinds.DECLINED), (name,), "unknown")
 
@@ -495,5 +455,5 @@ MAKERS: dict[str, tuple[float, dict[str, float], Make]] = {
     ),
     "counting": (1.2, {"accessories": 0.6, "these": 1.0}, _counting),
     "comparison": (1.4, {"closer": 1.0, "older": 1.2, "which": 0.8, "both": 0.8}, _comparison),
-    "reasoning": (1.4, {"emotion": 2.0, "mood": 0.8, "speech": 0.6, "laughter": 0.8, "sight": 0.2}, _reasoning),
+    "reasoning": (1.8, {"emotion": 2.0, "mood": 0.8, "speech": 0.6, "laughter": 0.8, "sight": 0.2}, _reasoning),
 }

@@ -12,9 +12,9 @@ Some of a face's pairs are strung into a dialogue, whose later turns lean on the
 "Is it wavy?"); a dialogue counts as its turns. verify.py checks the answers without knowing this file.
 
 Balance: an attribute's yes/no question is put with chance a * min(share of yes, share of no) / share of the
-face's own value, for each attribute by itself, so that both answers are equally frequent in each source; with
-more than two values each value is such a question ("Is she angry?"). None is added or dropped to reach a count;
-the other kinds fill up.
+face's own value, for each attribute by itself, so that both answers are equally frequent in each source, among
+the faces that may be asked (`question_rates`); with more than two values each value is such a question ("Is she
+angry?"). None is added or dropped to reach a count; the other kinds fill up.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from unif2ace_core.data import question_kinds as kinds
+from unif2ace_core.data.balance import LabelRates, label_rates
+from unif2ace_core.data.question_face import Face, askable
 from unif2ace_core.data.question_kinds import GROUPS, KINDS, OPEN, Dialogue, Question
-from unif2ace_core.data.question_makers import MAKERS, Face, unanswerable, yes_no_questions
+from unif2ace_core.data.question_makers import MAKERS, unanswerable, yes_no_questions
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.data.wordings import ASKED, WEARABLES
 
-__all__ = ["KINDS", "Dialogue", "Question", "pairs", "question_set"]
+__all__ = ["KINDS", "Dialogue", "Question", "pairs", "question_rates", "question_set"]
 
 
 def pairs(items: Iterable[Question | Dialogue]) -> list[Question]:
@@ -37,12 +39,17 @@ def pairs(items: Iterable[Question | Dialogue]) -> list[Question]:
     return [pair for item in items for pair in (item.turns if isinstance(item, Dialogue) else (item,))]
 
 
+def question_rates(records: Iterable[FaceRecord]) -> LabelRates:
+    """`label_rates` of the labels that are asked about, so that yes and no are balanced among these."""
+    return label_rates(replace(record, labels=askable(record.labels)) for record in records)
+
+
 def question_set(
     record: FaceRecord, rng: random.Random, rates: Mapping[str, Mapping[str, float]], count: int = 8
 ) -> list[Question | Dialogue]:
     """At least `count` pairs on a face, in random order; the turns of a dialogue count one each.
 
-    `rates` are the data set's `label_rates`. What the labels do not fill is filled with questions that are
+    `rates` are the data set's `question_rates`. What the labels do not fill is filled with questions that are
     honestly declined, so only a `count` beyond all of those can leave fewer.
     """
     face = Face(record, rng, rates)
@@ -125,7 +132,7 @@ _NEUTRAL = ("Male", "Age_Group", *kinds.NOT_FOR_WOMEN, *kinds.NOT_FOR_MEN)
 def _with_dialogue(face: Face, questions: list[Question]) -> list[Question | Dialogue]:
     """Half of the time, some of the questions as the turns of a dialogue."""
     rng = face.rng
-    first = next((question for question in questions if question.kind in _OPENERS), None)
+    first = _opener(questions)
     if first is None or rng.random() >= _DIALOGUE:
         return list(questions)
     turns, size = [first], rng.choice(_TURNS)
@@ -143,6 +150,14 @@ def _with_dialogue(face: Face, questions: list[Question]) -> list[Question | Dia
         return list(questions)
     left.insert(rng.randint(0, len(left)), Dialogue(tuple(turns)))
     return left
+
+
+def _opener(questions: list[Question]) -> Question | None:
+    """The question that a dialogue starts with: on the emotion where a reason for it may follow, else any."""
+    openers = [question for question in questions if question.kind in _OPENERS]
+    if any(question.kind == "reasoning" and question.attributes[0] == "Emotion" for question in questions):
+        openers.sort(key=lambda question: question.attributes != ("Emotion",))
+    return openers[0] if openers else None
 
 
 def _hair(question: Question) -> bool:

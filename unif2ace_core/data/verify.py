@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from unif2ace_core.data.answers import read_age, read_yes_no
 from unif2ace_core.data.attributes import BY_NAME
 from unif2ace_core.data.claims import INFERRED, Claim, Facts, claims, mentioned, mentions, plain
+from unif2ace_core.data.facts import unasked
 from unif2ace_core.data.sources import FaceRecord
 
 if TYPE_CHECKING:
@@ -119,6 +120,9 @@ def verify(question: Question, record: FaceRecord) -> str | None:
     missing = [name for name in question.attributes if name not in known]
     if missing or not question.attributes:
         return f"rests on {missing[0]}, which is unknown" if missing else "rests on no attribute"
+    odd = [name for name in question.attributes if name in unasked(record.labels)]
+    if odd:
+        return f"asks about {odd[0]}, which is hidden, absent or out of place here"
     declared = ",".join(known[name] for name in question.attributes)
     if question.value != declared:
         return f"declares {question.value!r} where the labels say {declared!r}"
@@ -135,6 +139,8 @@ def _speaks_of(text: str, record: FaceRecord) -> str | None:
             return f"speaks of {word!r} where Male is {male or 'unknown'}"
         if word in ("the boy", "the girl", "the child") and group not in ("child", "teenager"):
             return f"speaks of {word!r} where the age group is {group or 'unknown'}"
+    if group in ("child", "teenager") and (grown := re.search(r"\b(?:wo)?man\b", text.lower())):
+        return f"speaks of a {grown[0]} where the age group is {group}"
     return None
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unif2ace_core.data.balance import LabelRates, label_rates
+from unif2ace_core.data.balance import LabelRates
 from unif2ace_core.data.dense import Caption, make_caption
 from unif2ace_core.data.question_kinds import Dialogue, Question
-from unif2ace_core.data.question_set import question_set
+from unif2ace_core.data.question_set import question_rates, question_set
 from unif2ace_core.data.shards import RECORD_COLUMNS, Job, Made, Shard, read_shard, records_of, shards_of, with_column
 from unif2ace_core.data.sources import FaceRecord
 
@@ -82,7 +82,7 @@ def question_jobs(source: Path, count: int, seed: int) -> list[Job]:
 def _question_job(shard: Shard, source: Path, count: int, seed: int, rates: list[LabelRates]) -> Job:
     def make() -> Made:
         if not rates:  # of the whole set, read once and only where a shard is missing
-            rates.append(label_rates(all_records(source)))
+            rates.append(question_rates(all_records(source)))
         return _questioned(read_shard(shard.path), count, seed, rates[0])
 
     return Job(shard.name, make)
