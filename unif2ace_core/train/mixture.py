@@ -149,7 +149,7 @@ class Mixture:
             masked,
             plan.exploration[own],
             torch.tensor([len(drawn), answers], dtype=torch.float32),
-            self.photos(plan, asked) if self.data.photos is not None else None,
+            self.photos(self.data.photos, plan, asked),
         )
 
     def codes(self, plan: Plan, rows: Sequence[int]) -> Tensor:
@@ -202,10 +202,10 @@ class Mixture:
                 found[n] = torch.from_numpy(values[plan.records[row], plan.views[row]].astype("float32"))
         return found
 
-    def photos(self, plan: Plan, rows: Sequence[int]) -> Tensor:
-        """Photos (len(rows), 3, P, P) in [-1, 1], mirrored in the second view."""
-        values = self.data.photos
-        assert values is not None
+    def photos(self, values: np.ndarray | None, plan: Plan, rows: Sequence[int]) -> Tensor | None:
+        """Photos (len(rows), 3, P, P) in [-1, 1] from an array (R, P, P, 3), mirrored in the second view."""
+        if values is None:
+            return None
         shown = np.zeros((len(rows), *values.shape[1:]), dtype=np.uint8)
         for n, row in enumerate(rows):
             photo = values[plan.records[row]]
