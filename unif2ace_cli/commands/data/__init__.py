@@ -1,0 +1,34 @@
+"""The data factory: `unif2ace data import | align | caption | questions`, from labelled photos to a captioned data set.
+
+Every stage reads a data set and writes another one. It may be stopped at any time and goes on where it was;
+`accelerate launch --num_processes N -m unif2ace_cli data ...` divides the shards among processes.
+"""
+
+from __future__ import annotations
+
+from unif2ace_cli.app import Entry
+from unif2ace_cli.commands.data.photos import align, import_
+from unif2ace_cli.commands.data.texts import caption, questions
+
+USAGE = "COMMAND"
+
+
+def run() -> None:
+    """Make a data set of faces: import, align, caption, ask.
+
+    [dim]unif2ace data import packed data/ -o sets/raw[/dim]
+
+    [dim]unif2ace data align sets/raw -o sets/faces[/dim]
+
+    [dim]unif2ace data caption sets/faces -o sets/captioned[/dim]
+
+    [dim]unif2ace data questions sets/captioned -o sets/asked[/dim]
+    """
+
+
+SUBCOMMANDS = {
+    "import": (import_, "KIND SRC -o DIR [OPTIONS]", Entry("Read photos and labels of a source.")),
+    "align": (align, "SRC -o DIR [OPTIONS]", Entry("Find faces, frame them, drop what is no use.")),
+    "caption": (caption, "SRC -o DIR [OPTIONS]", Entry("Write captions from the labels.")),
+    "questions": (questions, "SRC -o DIR [OPTIONS]", Entry("Ask what the labels can answer.")),
+}
