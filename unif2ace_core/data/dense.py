@@ -315,7 +315,7 @@ def _tags(facts: Facts) -> Written:
     if named or not tags:
         tags.insert(0, with_article(who[0]) if rng.random() < 0.2 else who[0])
         said = who[2]
-    return ", ".join(tags).replace("{p} ", ""), dict([*said, *told])
+    return ", ".join(tags).replace(" on {p} face", "").replace("{p} ", ""), dict([*said, *told])
 
 
 def _tag(name: str, topic: Topic, rng: random.Random) -> list[str]:
