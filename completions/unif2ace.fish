@@ -58,7 +58,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from describe' -l batch-size -x 
 complete -c unif2ace -n '__fish_seen_subcommand_from describe' -l help -s h -d 'Show this message and exit'
 
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -a 'codec clip face locate model'
-complete -c unif2ace -n '__fish_seen_subcommand_from train' -l data -x -a '(__fish_complete_directories)' -d 'Folder with NAME.csv beside NAME.zip (required)'
+complete -c unif2ace -n '__fish_seen_subcommand_from train' -l data -x -a '(__fish_complete_directories)' -d 'Folder with NAME.csv beside NAME.zip, a set made by unif2ace data, or one on the hub (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l output -s o -r -F -d 'Folder for checkpoints, log.jsonl and export/ (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l preset -x -a 'mini base 1.8b' -d 'Sizes of a fresh model'
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l resume -d 'Go on from the last checkpoint in --output'
@@ -95,7 +95,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l debug -d 'Show
 complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l device -x -a 'auto cpu cuda mps' -d 'Where to compute'
 complete -c unif2ace -n '__fish_seen_subcommand_from quantize' -l help -s h -d 'Show this message and exit'
 
-complete -c unif2ace -n '__fish_seen_subcommand_from data' -a 'import align caption questions'
+complete -c unif2ace -n '__fish_seen_subcommand_from data' -a 'import align caption questions encode'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -F
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l output -s o -r -F -d 'Folder of the new data set (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l mapping -r -F -d 'JSON that says what the sources columns mean in the 46 categories'
@@ -127,6 +127,14 @@ complete -c unif2ace -n '__fish_seen_subcommand_from data' -l debug -d 'Show the
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l output -s o -r -F -d 'Folder of the new data set (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l count -x -d 'Least questions of a photo'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l seed -x -d 'Seed of all draws'
+complete -c unif2ace -n '__fish_seen_subcommand_from data' -l json -d 'Print one JSON object a line'
+complete -c unif2ace -n '__fish_seen_subcommand_from data' -l quiet -s q -d 'No notes and no progress'
+complete -c unif2ace -n '__fish_seen_subcommand_from data' -l debug -d 'Show the traceback of an error'
+complete -c unif2ace -n '__fish_seen_subcommand_from data' -l output -s o -r -F -d 'Folder of the new data set (required)'
+complete -c unif2ace -n '__fish_seen_subcommand_from data' -l model -r -F -d 'Embedded model (mini), a folder, or a hub id'
+complete -c unif2ace -n '__fish_seen_subcommand_from data' -l codec -r -F -d 'Export with the codec, instead of --models'
+complete -c unif2ace -n '__fish_seen_subcommand_from data' -l clip -x -d 'Export with the CLIP expert, likewise'
+complete -c unif2ace -n '__fish_seen_subcommand_from data' -l face -x -d 'Export with the face expert, likewise'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l json -d 'Print one JSON object a line'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l quiet -s q -d 'No notes and no progress'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l debug -d 'Show the traceback of an error'

@@ -32,7 +32,7 @@ ARGUMENTS = {
     "train": tuple(recipe.value for recipe in options.Recipe),
     "eval": options.SUITES,
     "quantize": ("mini",),
-    "data": ("import", "align", "caption", "questions"),
+    "data": ("import", "align", "caption", "questions", "encode"),
     "model": ("convert", "expert"),
     "completion": ("bash", "zsh", "fish"),
 }

@@ -43,7 +43,7 @@ def run(
             "--data",
             metavar="DIR",
             show_default=False,
-            help="Folder with NAME.csv beside NAME.zip (required).",
+            help="Folder with NAME.csv beside NAME.zip, a set made by 'unif2ace data', or one on the hub (required).",
         ),
     ] = None,
     output: Annotated[
@@ -84,15 +84,24 @@ def run(
     if data is None or output is None:
         raise UsageError("train needs --data DIR and --output DIR; see 'unif2ace train --help'")
     overrides = parse_settings((settings or []) + ([f"preset={preset}"] if preset else []))
-    if not data.is_dir():
-        raise UserError(f"--data {data}: no such folder; give the one with the CSV files and zips")
     models.listen(reporter)
+    data = training_data(data)
     check_settings(recipe.value, overrides)
     if dry_run:
         show_plan(reporter, recipe.value, data, output, overrides)
         return
     outputs.check_folder(output)
     train(reporter, recipe.value, data, output, overrides, resume)
+
+
+def training_data(data: Path) -> Path:
+    """The folder of --data, which may be the name of a set on the hub."""
+    from unif2ace_core.data.sets import data_directory
+
+    found = data_directory(str(data))
+    if not found.is_dir():
+        raise UserError(f"--data {data}: no such folder; give the one with the CSV files and zips, or a set")
+    return found
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:

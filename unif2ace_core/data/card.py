@@ -21,6 +21,9 @@ ABOUT = {
     "phash": "difference hash of the crop",
     "captions": "texts by style, each with the labels that it states",
     "questions": "questions with answers and the labels they rest on; turns of a dialogue share its number",
+    "codes": "image codes of the photo and of its mirror image, one after the other",
+    "clip": "features of the CLIP expert, of the photo and of its mirror image",
+    "face": "features of the face expert, likewise",
 }
 
 

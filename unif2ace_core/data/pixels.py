@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from unif2ace_core.data.sets import SetRecords, cache_directory
 from unif2ace_core.data.sources import FaceRecord, PhotoStore
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.align import crop, read_frames
+from unif2ace_core.experts.align import crop, read_frames, whole_image
 from unif2ace_core.weights.store import replacing
-
-
-def cache_directory() -> Path:
-    """Where prepared data is kept: the user's cache folder."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("unif2ace"))
 
 
 def new_array(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.memmap:
@@ -40,6 +36,8 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.me
 
 def frame_key(data: Path, records: Sequence[FaceRecord], pixels: int = 128) -> str:
     """Hash of what `aligned_pixels` depends on: records, and sizes and times of the files of photos and landmarks."""
+    if isinstance(records, SetRecords):
+        return hashlib.sha256(repr((records.key, pixels)).encode()).hexdigest()[:16]
     sources = sorted({record.source for record in records})
     files = [data / f"{name}{end}" for name in sources for end in (".zip", "")] + [data / "landmarks.npz"]
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
@@ -61,9 +59,35 @@ def aligned_pixels(data: Path, records: Sequence[FaceRecord], pixels: int = 128)
 
 def _decode_all(data: Path, records: Sequence[FaceRecord], pixels: int, path: Path) -> None:
     """Decode, align and write every photo."""
-    store, frames = PhotoStore(data), read_frames(data)
     array = new_array(path, (len(records), pixels, pixels, 3), np.uint8)
-    for row, record in enumerate(records):
-        image = store.open(record)
-        array[row] = np.asarray(crop(image, frames.frame(record.source, record.file, *image.size), pixels))
+    photos = _set_photos(records, pixels) if isinstance(records, SetRecords) else _photos(data, records, pixels)
+    for row, photo in enumerate(photos):
+        array[row] = photo
     array.flush()
+
+
+def _photos(data: Path, records: Sequence[FaceRecord], pixels: int) -> Iterator[np.ndarray]:
+    """Photos (pixels, pixels, 3) of a folder with tables, brought to the training frame."""
+    store, frames = PhotoStore(data), read_frames(data)
+    for record in records:
+        image = store.open(record)
+        yield np.asarray(crop(image, frames.frame(record.source, record.file, *image.size), pixels))
+
+
+def _set_photos(records: SetRecords, pixels: int) -> Iterator[np.ndarray]:
+    """Photos (pixels, pixels, 3) of a set, which are in the training frame."""
+    return (framed_photo(file, pixels) for file in records.photos())
+
+
+def framed_photo(file: bytes, pixels: int) -> np.ndarray:
+    """The photo (pixels, pixels, 3) uint8 of an image file that is in the training frame.
+
+    Raises:
+        UserError: it is no image.
+    """
+    try:
+        with Image.open(io.BytesIO(file)) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"the set holds a photo that is no image ({error}); 'unif2ace data check' names it") from error
+    return np.asarray(image if image.size == (pixels, pixels) else crop(image, whole_image(*image.size), pixels))

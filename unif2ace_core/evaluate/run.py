@@ -23,7 +23,8 @@ from torch import Tensor
 
 from unif2ace_core import __version__
 from unif2ace_core.data.captions import caption
-from unif2ace_core.data.sources import FaceRecord, preferred_sources, read_records
+from unif2ace_core.data.sets import preferred_sources
+from unif2ace_core.data.sources import FaceRecord, read_records
 from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate import answers, codec, fidelity, likelihood
 from unif2ace_core.evaluate.photos import aligned_photos, draw, located_photos, photo_pixels, pixels_of

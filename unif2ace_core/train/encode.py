@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from unif2ace_core.data.pixels import aligned_pixels, cache_directory, frame_key, new_array
+from unif2ace_core.data.sets import SetRecords
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.clip import load_clip_expert
+from unif2ace_core.experts.clip import clip_width, load_clip_expert
 from unif2ace_core.experts.face import load_face_expert
 from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.train.loop import native_bf16
@@ -35,6 +36,7 @@ VIEWS = 2
 BATCH = 64  # photos of 128 pixels at once, fewer of larger ones
 CHUNK = 2**20  # bytes of a file hashed at once
 VERSION = 2  # part of the cache's keys; goes up when what is computed changes
+Part = tuple[int, int, np.ndarray]  # first row, view, rows (B, ...) of it
 PARTS = {"codes": "codec", "clip": "clip", "face": "face"}  # kind of array -> part that makes it
 
 
@@ -89,13 +91,45 @@ def encode_kind(kind: str, data: Path, records: Sequence[FaceRecord], directory:
     parts = (VERSION, fingerprint(directory, PARTS[kind]), frame_key(data, records, pixels), bf16)
     path = cache_directory() / f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.npy"
     if not path.exists():
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        where = f"{directory / PARTS[kind]} on {device}"
-        logger.info("encoding %d photos of %d pixels with %s, once for all runs", len(records), pixels, where)
-        encoder, photos = load_encoder(kind, directory, device), aligned_pixels(data, records, pixels)
         with replacing(path) as temporary:
-            _encode_all(photos, encoder, temporary, device, bf16)
+            if not _copy_stored(records, kind, directory, temporary):
+                _encode_anew(kind, data, records, directory, pixels, temporary, bf16)
     return np.load(path, mmap_mode="r")
+
+
+def _copy_stored(records: Sequence[FaceRecord], kind: str, directory: Path, path: Path) -> bool:
+    """Copy what `unif2ace data encode` stored with this encoder, if it did."""
+    if not isinstance(records, SetRecords):
+        return False
+    from unif2ace_core.data.stages.encode import stored
+
+    found = stored(records, kind, fingerprint(directory, PARTS[kind]))
+    if found is None:
+        return False
+    logger.info("taking the %s that the set holds", kind)
+    tail = (-1, clip_width(directory)) if kind == "clip" else (-1,)
+    _write(_by_view(found, tail), len(records), path)
+    return True
+
+
+def _by_view(rows: Iterable[np.ndarray], tail: tuple[int, ...]) -> Iterator[Part]:
+    """Rows (B, VIEWS, n) as parts of an array whose rows have the shape `tail`."""
+    start = 0
+    for values in rows:
+        for view in range(VIEWS):
+            yield start, view, values[:, view].reshape(len(values), *tail)
+        start += len(values)
+
+
+def _encode_anew(
+    kind: str, data: Path, records: Sequence[FaceRecord], directory: Path, pixels: int, path: Path, bf16: bool
+) -> None:
+    """Compute an array on CUDA where there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    where = f"{directory / PARTS[kind]} on {device}"
+    logger.info("encoding %d photos of %d pixels with %s, once for all runs", len(records), pixels, where)
+    encoder, photos = load_encoder(kind, directory, device), aligned_pixels(data, records, pixels)
+    _encode_all(photos, encoder, path, device, bf16)
 
 
 def fingerprint(directory: Path, part: str) -> str:
@@ -126,24 +160,32 @@ def _batches(pixels: np.ndarray) -> Iterator[tuple[int, int, Tensor]]:
 
 
 @torch.no_grad()
-def _encode_all(
-    pixels: np.ndarray, encoder: Encoder, path: Path, device: torch.device | str = "cpu", bf16: bool = False
-) -> None:
-    """Write all rows and views.
-
-    Raises:
-        UserError: there are none, which would leave a file that is no array, or the disk is too small.
-    """
-    if not len(pixels):
-        raise UserError("there are no photos to encode; mark some rows train and some val in the CSV's split column")
-    device = torch.device(device)
-    array: np.memmap | None = None
+def encoded_views(pixels: np.ndarray, encoder: Encoder, device: torch.device, bf16: bool) -> Iterator[Part]:
+    """(first row, view, rows of it) of photos (R, P, P, 3) uint8, in batches."""
     for start, view, images in _batches(pixels):
         images = images.to(device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            value = encoder(images).cpu().numpy()
+            yield start, view, encoder(images).cpu().numpy()
+
+
+def _encode_all(
+    pixels: np.ndarray, encoder: Encoder, path: Path, device: torch.device | str = "cpu", bf16: bool = False
+) -> None:
+    """Write all rows and views."""
+    _write(encoded_views(pixels, encoder, torch.device(device), bf16), len(pixels), path)
+
+
+def _write(parts: Iterable[Part], count: int, path: Path) -> None:
+    """Write an array (count, VIEWS, ...), part by part.
+
+    Raises:
+        UserError: there are no rows, which would leave a file that is no array, or the disk is too small.
+    """
+    array: np.memmap | None = None
+    for start, view, values in parts:
         if array is None:
-            array = new_array(path, (len(pixels), VIEWS, *value.shape[1:]), value.dtype)
-        array[start : start + len(value), view] = value
-    if array is not None:
-        array.flush()
+            array = new_array(path, (count, VIEWS, *values.shape[1:]), values.dtype)
+        array[start : start + len(values), view] = values
+    if array is None:
+        raise UserError("there are no photos to encode; mark some rows train and some val in the CSV's split column")
+    array.flush()

@@ -6,9 +6,9 @@ step, put together, are the rows that one process would have drawn.
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from unif2ace_core.config import ModelConfig
-from unif2ace_core.data.captions import caption, remarkable
-from unif2ace_core.data.questions import describe_question, description, label_rates, questions
+from unif2ace_core.data.captions import remarkable
+from unif2ace_core.data.questions import describe_question, description
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.diffusion.d3diff import MaskedCodes, draw_mask
 from unif2ace_core.errors import UserError
@@ -27,6 +27,7 @@ from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.tokens.sequence import Batch, Row, answer_ids, collate, mmu_row, question_ids, t2i_row
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import EncodedSet
+from unif2ace_core.train.texts import texts_of
 
 Turn = tuple[list[int], list[int]]
 
@@ -82,6 +83,18 @@ def check_labels(records: Sequence[FaceRecord], config: MixtureConfig) -> None:
         raise UserError(f"no {records[0].split} photo has labels to ask about; add label columns or set t2i_share=1")
 
 
+def surveyed(records: Iterable[FaceRecord], config: MixtureConfig) -> tuple[array[int], array[float], array[int]]:
+    """Rows to generate, their cumulative odds, and rows with labels to ask about."""
+    drawable, odds, known = array("q"), array("d"), array("q")
+    for row, record in enumerate(records):
+        if record.source in (config.t2i_sources or (record.source,)):
+            drawable.append(row)
+            odds.append(remarkable(record.labels) ** config.t2i_rarity + (odds[-1] if odds else 0.0))
+        if record.labels:
+            known.append(row)
+    return drawable, odds, known
+
+
 class Mixture:
     """Draws mixed batches from encoded records; every draw comes from the generator given."""
 
@@ -95,12 +108,8 @@ class Mixture:
     ) -> None:
         self.records, self.data, self.tokenizer = records, data, tokenizer
         self.model, self.config = model, config
-        wanted = config.t2i_sources or {record.source for record in records}
-        self.drawable = [i for i, record in enumerate(records) if record.source in wanted]
-        odds = (remarkable(records[i].labels) ** config.t2i_rarity for i in self.drawable)
-        self.odds = list(itertools.accumulate(odds))
-        self.known = [i for i, record in enumerate(records) if record.labels]
-        self.rates = label_rates(records)
+        self.drawable, self.odds, self.known = surveyed(records, config)
+        self.texts = texts_of(records)
 
     def plan(self, size: int, generator: torch.Generator) -> Plan:
         """The common draws for a step of `size` rows."""
@@ -132,15 +141,9 @@ class Mixture:
         codes = targets.masked_fill(plan.masks[drawn], self.model.codes)
         masked = MaskedCodes(codes, plan.masks[drawn], plan.weights[drawn], plan.levels[drawn])
         seeds = {row: random.Random(plan.seeds[row]) for row in own}
-        rows = [
-            self.t2i(self.records[plan.records[row]], codes[n].tolist(), plan.budget, seeds[row])
-            for n, row in enumerate(drawn)
-        ]
+        rows = [self.t2i(plan.records[row], codes[n].tolist(), plan.budget, seeds[row]) for n, row in enumerate(drawn)]
         clean = self.codes(plan, asked)
-        rows += [
-            self.mmu(self.records[plan.records[row]], clean[n].tolist(), plan.budget, seeds[row])
-            for n, row in enumerate(asked)
-        ]
+        rows += [self.mmu(plan.records[row], clean[n].tolist(), plan.budget, seeds[row]) for n, row in enumerate(asked)]
         answers = sum(max(row.turns) for row in rows[len(drawn) :])
         return MixedBatch(
             collate(rows, self.model, multiple=8),
@@ -157,22 +160,28 @@ class Mixture:
         found = [self.data.codes[plan.records[row], plan.views[row]].astype("int64") for row in rows]
         return torch.from_numpy(np.array(found, dtype="int64").reshape(-1, self.model.positions))
 
-    def t2i(self, record: FaceRecord, codes: list[int], budget: int, rng: random.Random) -> Row:
+    def t2i(self, record: int, codes: list[int], budget: int, rng: random.Random) -> Row:
         """A generation row; now and then without its prompt."""
         dropped = rng.random() < self.config.condition_dropout
-        prompt = [] if dropped else self.tokenizer.encode(caption(record, rng, "mixed"))
-        return t2i_row(prompt[:budget], codes, self.tokenizer.end, self.model)
+        return t2i_row([] if dropped else self.prompt(record, budget, rng), codes, self.tokenizer.end, self.model)
 
-    def mmu(self, record: FaceRecord, codes: list[int], budget: int, rng: random.Random) -> Row:
+    def prompt(self, record: int, budget: int, rng: random.Random) -> list[int]:
+        """The first caption that fits, in ids; the beginning of the first one where none does."""
+        found = [self.tokenizer.encode(text) for text in self.texts.prompts(record, rng)]
+        return next((ids for ids in found if len(ids) <= budget), found[0][:budget])
+
+    def mmu(self, record: int, codes: list[int], budget: int, rng: random.Random) -> Row:
         """An understanding row: as many turns as the budget holds."""
         return mmu_row(codes, self.turns(record, budget, rng), self.tokenizer.end, self.model)
 
-    def turns(self, record: FaceRecord, budget: int, rng: random.Random) -> list[Turn]:
+    def turns(self, record: int, budget: int, rng: random.Random) -> list[Turn]:
         """Questions with answers, in ids, up to `budget` tokens; long budgets may start with a description."""
         pairs: list[tuple[str, str]] = []
         if budget >= self.config.long_budget and rng.random() < 0.5:
-            pairs.append((describe_question(rng), description(record, rng)))
-        pairs += [(qa.question, qa.answer) for qa in questions(record, rng, budget // 8, self.rates)]
+            pairs.append((describe_question(rng), description(self.records[record], rng)))
+        pairs += self.texts.pairs(record, rng, budget // 8)
+        if not pairs:
+            pairs.append((describe_question(rng), description(self.records[record], rng)))
         turns: list[Turn] = []
         told = self.tokenizer, self.model
         for question, answer in pairs:

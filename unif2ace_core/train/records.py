@@ -9,24 +9,24 @@ from pathlib import Path
 import numpy as np
 
 from unif2ace_core.data.pixels import aligned_pixels
+from unif2ace_core.data.sets import SetRecords, is_set
 from unif2ace_core.data.sources import FaceRecord, read_records
 from unif2ace_core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
-def split_records(data: Path, split: str, sources: Sequence[str] | None = None) -> list[FaceRecord]:
-    """The records of a split.
+def split_records(data: Path, split: str, sources: Sequence[str] | None = None) -> Sequence[FaceRecord]:
+    """The records of a split, of a folder with tables or of a set made by `unif2ace data`.
 
     Raises:
         UserError: there are none.
     """
-    records = read_records(data, split, sources)
-    if not records:
+    records = SetRecords(data, split, sources) if is_set(data) else read_records(data, split, sources)
+    if not len(records):
         of = f" of {', '.join(sources)}" if sources else ""
-        raise UserError(
-            f"{data} holds no photos{of} of split {split!r}; mark some rows {split} in the CSV's split column"
-        )
+        remedy = "import it with --val-share" if is_set(data) else f"mark some rows {split} in the CSV's split column"
+        raise UserError(f"{data} holds no photos{of} of split {split!r}; {remedy}")
     return records
 
 

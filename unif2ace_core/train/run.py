@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from unif2ace_core.data.sets import is_set
 from unif2ace_core.errors import UserError
 from unif2ace_core.train.loop import Progress, Task, check_output, train
 from unif2ace_core.train.options import TrainConfig, with_overrides
@@ -28,13 +29,17 @@ def load_recipe(name: str, overrides: Mapping[str, str]) -> tuple[ModuleType, Tr
 
 
 def check_data(data: Path) -> None:
-    """Say in words that a data directory is missing or holds no labels."""
+    """Say in words that a data folder is missing, or holds neither labels nor a set made by `unif2ace data`."""
     if not data.is_dir():
         raise UserError(
-            f"--data {data} is not a directory; give the folder that holds NAME.csv beside NAME.zip or NAME/"
+            f"--data {data} is not a directory; give the folder that holds NAME.csv beside NAME.zip or NAME/, "
+            "or a set made by 'unif2ace data'"
         )
-    if not list(data.glob("*.csv")):
-        raise UserError(f"--data {data} holds no NAME.csv; each source is a CSV beside a zip or folder of its images")
+    if not is_set(data) and not list(data.glob("*.csv")):
+        raise UserError(
+            f"--data {data} holds no NAME.csv; each source is a CSV beside a zip or folder of its images, "
+            "or make a set with 'unif2ace data'"
+        )
 
 
 def build_task(module: ModuleType, config: TrainConfig, data: Path, output: Path) -> Task:

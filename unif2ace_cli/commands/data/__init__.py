@@ -7,6 +7,7 @@ Every stage reads a data set and writes another one. It may be stopped at any ti
 from __future__ import annotations
 
 from unif2ace_cli.app import Entry
+from unif2ace_cli.commands.data.encode import encode
 from unif2ace_cli.commands.data.photos import align, import_
 from unif2ace_cli.commands.data.texts import caption, questions
 
@@ -23,6 +24,8 @@ def run() -> None:
     [dim]unif2ace data caption sets/faces -o sets/captioned[/dim]
 
     [dim]unif2ace data questions sets/captioned -o sets/asked[/dim]
+
+    [dim]unif2ace data encode sets/asked -o sets/encoded[/dim]
     """
 
 
@@ -31,4 +34,5 @@ SUBCOMMANDS = {
     "align": (align, "SRC -o DIR [OPTIONS]", Entry("Find faces, frame them, drop what is no use.")),
     "caption": (caption, "SRC -o DIR [OPTIONS]", Entry("Write captions from the labels.")),
     "questions": (questions, "SRC -o DIR [OPTIONS]", Entry("Ask what the labels can answer.")),
+    "encode": (encode, "SRC -o DIR [OPTIONS]", Entry("Store codes and features for training.")),
 }

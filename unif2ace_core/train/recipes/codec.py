@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from unif2ace_core.data.sources import preferred_sources
+from unif2ace_core.data.sets import preferred_sources
 from unif2ace_core.evaluate.metrics import psnr
 from unif2ace_core.experts.tower import ConvTower
 from unif2ace_core.tokens.codec import Codec, CodecConfig, entropy_terms, quantize, to_image_tensor

@@ -10,7 +10,6 @@ group. The export is a complete model directory for `--model`.
 from __future__ import annotations
 
 import dataclasses
-import random
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from unif2ace_core.config import PRESETS, ModelConfig
-from unif2ace_core.data.captions import caption
-from unif2ace_core.data.questions import describe_question, description, label_rates, questions
-from unif2ace_core.data.sources import FaceRecord, preferred_sources
+from unif2ace_core.data.sets import preferred_sources
+from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.diffusion.d3diff import MODES, TERMS
 from unif2ace_core.diffusion.guidance import parse_schedule
 from unif2ace_core.diffusion.samplers import SAMPLERS
@@ -44,6 +42,7 @@ from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
 from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range
 from unif2ace_core.train.processes import Part, device_of, moved
 from unif2ace_core.train.records import split_records
+from unif2ace_core.train.texts import corpus
 from unif2ace_core.weights.configs import from_dict, read_json
 from unif2ace_core.weights.parts import in_fp16
 from unif2ace_core.weights.resolve import GenerationDefaults, codec_config, config_json
@@ -116,19 +115,6 @@ class ModelTrainConfig(TrainConfig):
 
 
 CONFIG = ModelTrainConfig
-
-
-def corpus(records: Sequence[FaceRecord], seed: int) -> list[str]:
-    """Captions, questions, answers and descriptions to learn the BPE from."""
-    rng, rates = random.Random(seed), label_rates(records)
-    texts = [describe_question(rng) for _ in range(50)]
-    for record in records:
-        texts.append(caption(record, rng, "mixed"))
-        if record.labels:
-            texts.append(description(record, rng))
-        for pair in questions(record, rng, 4, rates):
-            texts += [pair.question, pair.answer]
-    return texts
 
 
 def model_sizes(base: ModelConfig, codec: Path, clip: Path, face: Path | None) -> ModelConfig:

@@ -1,0 +1,100 @@
+"""A set as training reads it: rows in the order of the shards, photos likewise, keys by what the photos are.
+
+pytest tests/data/test_sets.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import factory_toys as toys
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from unif2ace_core.data.pixels import aligned_pixels, framed_photo
+from unif2ace_core.data.sets import SetRecords, data_directory, is_set, preferred_sources
+from unif2ace_core.data.shards import read_shard, records_of, shards_of, with_column, write_shard
+from unif2ace_core.errors import UserError
+from unif2ace_core.train.records import split_records
+
+
+@pytest.fixture(scope="module")
+def faces(made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sets")
+    return toys.aligned(toys.imported(made_up_faces, folder / "raw"), folder / "faces")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def two_sources(faces: Path, folder: Path) -> Path:
+    """The set with every other photo said to be of a second source."""
+    for shard in shards_of(toys.captioned(faces, folder)):
+        table = read_shard(shard.path)
+        names = [("mine", "yours")[row % 2] for row in range(len(table))]
+        write_shard(shard.path, with_column(table, "source", names, pa.string()))
+    return folder
+
+
+def test_records_are_those_of_the_shards_in_order(faces: Path) -> None:
+    expected = [r for s in shards_of(faces) if s.name.startswith("train") for r in records_of(read_shard(s.path))]
+    found = SetRecords(faces, "train")
+    assert list(found) == expected and len(found) == 10
+    assert found[3] == expected[3] and found[2:4] == expected[2:4] and found[len(found) - 1] == expected[-1]
+    assert not found.has("captions")
+
+
+def test_some_sources_are_chosen_alike_in_records_and_photos(faces: Path, tmp_path: Path) -> None:
+    mixed = two_sources(faces, tmp_path / "mixed")
+    found = SetRecords(mixed, "train", ("yours",))
+    assert len(found) == 5 and {record.source for record in found} == {"yours"}
+    photos = aligned_pixels(mixed, found, 64)
+    rows = [row for s in shards_of(mixed) if "train" in s.name for row in read_shard(s.path).to_pylist()]
+    for record, photo in zip(found, photos, strict=True):
+        (row,) = [row for row in rows if row["file"] == record.file]
+        assert np.array_equal(photo, framed_photo(row["image"]["bytes"], 64))
+    assert preferred_sources(mixed, ("yours", "theirs")) == ("yours",)
+    assert preferred_sources(mixed, ("theirs",)) == ("mine", "yours")
+
+
+def test_the_key_is_the_same_until_the_photos_change(faces: Path, tmp_path: Path) -> None:
+    text = toys.asked(toys.captioned(faces, tmp_path / "captioned"), tmp_path / "asked")
+    assert SetRecords(text, "train").key == SetRecords(faces, "train").key
+    assert SetRecords(text, "val").key != SetRecords(faces, "train").key
+    assert SetRecords(text, "train", ("mine",)).key != SetRecords(faces, "train").key
+
+
+def test_photos_of_another_side_are_resized(faces: Path) -> None:
+    assert aligned_pixels(faces, SetRecords(faces, "val"), 32).shape == (6, 32, 32, 3)
+
+
+def test_what_cannot_be_trained_on_is_said(made_up_faces: Path, faces: Path, tmp_path: Path) -> None:
+    raw = toys.imported(made_up_faces, tmp_path / "raw")
+    with pytest.raises(UserError, match="not aligned; run 'unif2ace data align'"):
+        SetRecords(raw, "train")
+    with pytest.raises(UserError, match="no photos of split 'test'"):
+        split_records(faces, "test")
+    shards_of(faces)[0].path.rename(tmp_path / "away")
+    with pytest.raises(UserError, match="lacks train-00000"):
+        SetRecords(faces, "train")
+    (tmp_path / "away").rename(faces / "data" / "train-00000.parquet")
+
+
+def test_a_name_that_is_no_folder_is_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked: list[str] = []
+
+    def snapshot(name: str, repo_type: str, allow_patterns: list[str]) -> str:
+        asked.append(name)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    with pytest.raises(UserError, match=r"has no stages\.json"):
+        data_directory("owner/faces")
+    (tmp_path / "stages.json").write_text("{}")
+    assert data_directory("owner/faces") == tmp_path and is_set(tmp_path) and asked == ["owner/faces"] * 2
+    assert data_directory(str(tmp_path)) == tmp_path and data_directory("./a") == Path("a")

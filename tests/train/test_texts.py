@@ -1,0 +1,70 @@
+"""What is said of training photos: of a set, its own captions and questions; else what the labels allow.
+
+pytest tests/train/test_texts.py
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import factory_toys as toys
+import pytest
+
+from unif2ace_core.data.sets import SetRecords
+from unif2ace_core.train.texts import DrawnTexts, WrittenTexts, by_dialogue, corpus, texts_of
+
+
+@pytest.fixture(scope="module")
+def faces(made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    return toys.aligned(toys.imported(made_up_faces, folder / "raw"), folder / "faces")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def asked(faces: Path, tmp_path: Path) -> SetRecords:
+    return SetRecords(toys.asked(toys.captioned(faces, tmp_path / "captioned"), tmp_path / "asked"), "train")
+
+
+def test_prompts_and_questions_are_those_of_the_set(asked: SetRecords) -> None:
+    texts = texts_of(asked)
+    for row in range(len(asked)):
+        written = asked.texts(row)
+        assert sorted(texts.prompts(row, random.Random(0))) == sorted(each["text"] for each in written["captions"])
+        pairs = texts.pairs(row, random.Random(0), 99)
+        assert sorted(pairs) == sorted((each["question"], each["answer"]) for each in written["questions"])
+        assert texts.pairs(row, random.Random(0), 3) == pairs[:3]
+
+
+def test_which_caption_comes_first_is_drawn_short_ones_mostly(asked: SetRecords) -> None:
+    texts, rng = texts_of(asked), random.Random(0)
+    dense = asked.texts(0)["captions"][0]
+    assert dense["style"] == "dense"
+    first = [texts.prompts(0, rng)[0] for _ in range(400)]
+    assert len(set(first)) == 4 and 0.04 < first.count(dense["text"]) / 400 < 0.18
+
+
+def test_turns_of_a_dialogue_stay_together_in_order() -> None:
+    turns = [{"dialogue": number, "question": f"q{n}", "answer": f"a{n}"} for n, number in enumerate((0, 1, 1, 2))]
+    assert list(by_dialogue(turns)) == [[("q0", "a0")], [("q1", "a1"), ("q2", "a2")], [("q3", "a3")]]
+
+
+def test_what_a_set_lacks_is_drawn_from_its_labels(faces: Path, tmp_path: Path) -> None:
+    plain = texts_of(SetRecords(faces, "train"))
+    drawn = DrawnTexts(list(SetRecords(faces, "train")))
+    assert isinstance(plain, WrittenTexts)
+    assert plain.prompts(1, random.Random(3)) == drawn.prompts(1, random.Random(3))
+    assert plain.pairs(1, random.Random(3), 4) == drawn.pairs(1, random.Random(3), 4)
+    captioned = texts_of(SetRecords(toys.captioned(faces, tmp_path / "captioned"), "train"))
+    assert captioned.pairs(1, random.Random(3), 4) == drawn.pairs(1, random.Random(3), 4)
+    assert len(captioned.prompts(1, random.Random(3))) == 4
+
+
+def test_a_tokenizer_learns_from_every_text_of_the_set(asked: SetRecords) -> None:
+    texts = set(corpus(asked, 0))
+    assert {each["text"] for row in range(len(asked)) for each in asked.texts(row)["captions"]} <= texts
