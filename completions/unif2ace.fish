@@ -69,7 +69,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from train' -l debug -d 'Show th
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l help -s h -d 'Show this message and exit'
 
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -a 'answers generation likelihood codec'
-complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l data -x -a '(__fish_complete_directories)' -d 'Folder with NAME.csv beside NAME.zip (required)'
+complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l data -x -a '(__fish_complete_directories)' -d 'Folder with NAME.csv beside NAME.zip, or a set made by unif2ace data (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l split -x -a 'train val' -d 'Part of the data'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l limit -x -d 'Use at most N items per suite'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l seed -x -d 'Seed of every draw'
@@ -100,7 +100,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from data' -F
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l output -s o -r -F -d 'Folder of the new data set (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l mapping -r -F -d 'JSON that says what the sources columns mean in the 46 categories'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l val-share -x -d 'Held out where the source has no splits'
-complete -c unif2ace -n '__fish_seen_subcommand_from data' -l limit -x -d 'Photos of each split'
+complete -c unif2ace -n '__fish_seen_subcommand_from data' -l limit -x -d 'Photos of each split of each source'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l rows -x -d 'Photos in a shard'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l seed -x -d 'Seed of all draws'
 complete -c unif2ace -n '__fish_seen_subcommand_from data' -l json -d 'Print one JSON object a line'

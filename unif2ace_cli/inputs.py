@@ -365,3 +365,17 @@ def parse_request(line: str, where: str, from_stdin: bool) -> Request:
     if image == STDIN and from_stdin:
         raise UserError(f"{where}: stdin holds the requests, so no image can come from it; give a path")
     return Request(image, clean_text(question))
+
+
+def data_folder(data: Path) -> Path:
+    """The folder of --data: with tables, or a set of `unif2ace data`, which may be named as on the hub.
+
+    Raises:
+        UserError: there is none.
+    """
+    from unif2ace_core.data.sets import data_directory
+
+    found = data_directory(str(data))
+    if not found.is_dir():
+        raise UserError(f"--data {data}: no such folder; give the one with the CSV files and zips, or a set")
+    return found

@@ -11,11 +11,13 @@ import factory_toys as toys
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from unif2ace_core.data.pixels import aligned_pixels, framed_photo
 from unif2ace_core.data.sets import SetRecords, data_directory, is_set, preferred_sources
 from unif2ace_core.data.shards import read_shard, records_of, shards_of, with_column, write_shard
 from unif2ace_core.errors import UserError
+from unif2ace_core.evaluate.photos import aligned_photos, located_photos
 from unif2ace_core.train.records import split_records
 
 
@@ -28,6 +30,10 @@ def faces(made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def brightness(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("L"), dtype=int)
 
 
 def two_sources(faces: Path, folder: Path) -> Path:
@@ -98,3 +104,14 @@ def test_a_name_that_is_no_folder_is_looked_for_on_the_hub(tmp_path: Path, monke
     (tmp_path / "stages.json").write_text("{}")
     assert data_directory("owner/faces") == tmp_path and is_set(tmp_path) and asked == ["owner/faces"] * 2
     assert data_directory(str(tmp_path)) == tmp_path and data_directory("./a") == Path("a")
+
+
+def test_a_model_is_measured_on_a_set_as_on_the_folder_it_was_made_of(faces: Path, made_up_faces: Path) -> None:
+    records = list(SetRecords(faces, "val"))[::-2]
+    found = aligned_photos(faces, records, 64)
+    assert list(found) == [record.key for record in records]
+    originals = {path.name: brightness(Image.open(path)) for path in (made_up_faces / "mine").iterdir()}
+    for record in records:
+        crop = brightness(found[record.key])
+        assert min(originals, key=lambda name: np.abs(originals[name] - crop).mean()) == record.file
+    assert list(located_photos(faces, records, lambda image: None)) == []

@@ -11,9 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from unif2ace_cli import models, options, outputs
+from unif2ace_cli import inputs, models, options, outputs
 from unif2ace_cli.console import Reporter, UsageError, is_terminal, live_progress
-from unif2ace_core.errors import UserError
 
 USAGE = "[SUITE]... --data DIR [-o FILE] [OPTIONS]"
 Row = tuple[str, str]
@@ -33,7 +32,7 @@ def run(
             "--data",
             metavar="DIR",
             show_default=False,
-            help="Folder with NAME.csv beside NAME.zip (required).",
+            help="Folder with NAME.csv beside NAME.zip, or a set made by 'unif2ace data' (required).",
         ),
     ] = None,
     split: Annotated[
@@ -77,8 +76,7 @@ def run(
     check_suites(suites or [])
     if data is None:
         raise UsageError("eval needs --data DIR; see 'unif2ace eval --help'")
-    if not data.is_dir():
-        raise UserError(f"--data {data}: no such folder; give the one with the CSV files and zips")
+    data = inputs.data_folder(data)
     if output is not None:
         if output.is_dir():
             raise UsageError(f"--output {output} is a folder; give a file such as {output / 'report.json'}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unif2ace_cli import models, options, outputs
+from unif2ace_cli import inputs, models, options, outputs
 from unif2ace_cli.console import Reporter, UsageError, live_progress
 from unif2ace_core.errors import UserError
 
@@ -85,23 +85,13 @@ def run(
         raise UsageError("train needs --data DIR and --output DIR; see 'unif2ace train --help'")
     overrides = parse_settings((settings or []) + ([f"preset={preset}"] if preset else []))
     models.listen(reporter)
-    data = training_data(data)
+    data = inputs.data_folder(data)
     check_settings(recipe.value, overrides)
     if dry_run:
         show_plan(reporter, recipe.value, data, output, overrides)
         return
     outputs.check_folder(output)
     train(reporter, recipe.value, data, output, overrides, resume)
-
-
-def training_data(data: Path) -> Path:
-    """The folder of --data, which may be the name of a set on the hub."""
-    from unif2ace_core.data.sets import data_directory
-
-    found = data_directory(str(data))
-    if not found.is_dir():
-        raise UserError(f"--data {data}: no such folder; give the one with the CSV files and zips, or a set")
-    return found
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:

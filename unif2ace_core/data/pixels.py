@@ -80,14 +80,19 @@ def _set_photos(records: SetRecords, pixels: int) -> Iterator[np.ndarray]:
 
 
 def framed_photo(file: bytes, pixels: int) -> np.ndarray:
-    """The photo (pixels, pixels, 3) uint8 of an image file that is in the training frame.
+    """The photo (pixels, pixels, 3) uint8 of an image file that is in the training frame."""
+    image = opened_photo(file)
+    return np.asarray(image if image.size == (pixels, pixels) else crop(image, whole_image(*image.size), pixels))
+
+
+def opened_photo(file: bytes) -> Image.Image:
+    """A photo of a set as an RGB image.
 
     Raises:
         UserError: it is no image.
     """
     try:
         with Image.open(io.BytesIO(file)) as opened:
-            image = opened.convert("RGB")
+            return opened.convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"the set holds a photo that is no image ({error}); 'unif2ace data check' names it") from error
-    return np.asarray(image if image.size == (pixels, pixels) else crop(image, whole_image(*image.size), pixels))

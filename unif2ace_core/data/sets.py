@@ -1,21 +1,21 @@
 """A set made by `unif2ace data`, as training reads it: records and texts by row, photos in order.
 
-Texts lie memory-mapped in the user's cache, where HF `datasets` puts them, so memory does not grow with the rows; photos
-are read from the Parquet shards, one row group at a time.
+Texts lie memory-mapped in the user's cache, where HF `datasets` puts them, so memory does not grow with the rows;
+photos are read from the Parquet shards, one row group at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from unif2ace_core.data.card import columns_of
 from unif2ace_core.data.shards import RECORD_COLUMNS, STAGES, Shard, read_stages, record_of, shards_of
-from unif2ace_core.data.sources import FaceRecord, source_names
+from unif2ace_core.data.sources import FaceRecord, Key, read_records, source_names
 from unif2ace_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -144,6 +144,22 @@ class SetRecords(Sequence[FaceRecord]):
         return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
+def photos_of(directory: Path, keys: Collection[Key]) -> Iterator[tuple[Key, bytes]]:
+    """(key, file) of some photos of a set, in the order of its shards; images of shards without them are not read."""
+    for shard in shards_of(directory):
+        found = [(s, f) in keys for t in row_groups(shard, ["source", "file"]) for s, f in zip(*_pair(t), strict=True)]
+        if any(found):
+            for table in row_groups(shard, ["source", "file", "image"]):
+                for row, key in enumerate(zip(*_pair(table), strict=True)):
+                    if key in keys:
+                        yield key, table["image"][row]["bytes"].as_py()
+
+
+def _pair(table: pa.Table) -> tuple[list[str], list[str]]:
+    """Sources and files of rows."""
+    return table["source"].to_pylist(), table["file"].to_pylist()
+
+
 def row_groups(shard: Shard, columns: Sequence[str]) -> Iterator[pa.Table]:
     """A shard's rows, so many at a time as lie together on disk.
 
@@ -215,6 +231,11 @@ def sources_in(data: Path) -> tuple[str, ...]:
         for table in row_groups(shard, ["source"]):
             found.update(table["source"].unique().to_pylist())
     return tuple(sorted(found))
+
+
+def read_split(data: Path, split: str, sources: Sequence[str] | None = None) -> Sequence[FaceRecord]:
+    """The records of a split, of a folder with tables or of a set; there may be none."""
+    return SetRecords(data, split, sources) if is_set(data) else read_records(data, split, sources)
 
 
 def preferred_sources(data: Path, names: Sequence[str]) -> tuple[str, ...]:

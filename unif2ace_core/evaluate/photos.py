@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unif2ace_core.data.pixels import opened_photo
+from unif2ace_core.data.sets import is_set, photos_of
 from unif2ace_core.data.sources import FaceRecord, Key, PhotoStore
-from unif2ace_core.experts.align import crop, read_frames
+from unif2ace_core.experts.align import crop, read_frames, whole_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,26 +31,37 @@ def draw(records: Sequence[FaceRecord], count: int | None, rng: random.Random) -
 def aligned_photos(
     data: Path, records: Iterable[FaceRecord], pixels: int = PIXELS, on_progress: Progress | None = None
 ) -> dict[Key, Image.Image]:
-    """The records' photos in the training frame by the landmark table, each decoded once."""
-    store, frames = PhotoStore(data), read_frames(data)
+    """The records' photos in the training frame, each decoded once: by the landmark table, or as a set has them."""
     wanted = {record.key: record for record in records}
+    framed = is_set(data)
+    frames = None if framed else read_frames(data)
     found = {}
-    for number, (key, record) in enumerate(wanted.items(), start=1):
-        image = store.open(record)
-        found[key] = crop(image, frames.frame(*key, *image.size), pixels)
+    for number, (key, image) in enumerate(_opened(data, wanted), start=1):
+        frame = frames.frame(*key, *image.size) if frames else whole_image(*image.size)
+        found[key] = crop(image, frame, pixels)
         if on_progress:
             on_progress(number, len(wanted))
-    return found
+    return {key: found[key] for key in wanted}
 
 
 def located_photos(
     data: Path, records: Iterable[FaceRecord], align: Callable[[Image.Image], Image.Image | None]
 ) -> dict[Key, Image.Image]:
     """The photos as a locator brings them to the frame; those in which it finds no face are left out."""
-    store = PhotoStore(data)
     wanted = {record.key: record for record in records}
-    aligned = {key: align(store.open(record)) for key, record in wanted.items()}
-    return {key: image for key, image in aligned.items() if image is not None}
+    aligned = {key: align(image) for key, image in _opened(data, wanted)}
+    return {key: image for key in wanted if (image := aligned[key]) is not None}
+
+
+def _opened(data: Path, wanted: Mapping[Key, FaceRecord]) -> Iterator[tuple[Key, Image.Image]]:
+    """The photos of a folder with tables, or of a set made by `unif2ace data`, in any order."""
+    if is_set(data):
+        for key, file in photos_of(data, wanted):
+            yield key, opened_photo(file)
+        return
+    store = PhotoStore(data)
+    for key, record in wanted.items():
+        yield key, store.open(record)
 
 
 def pixels_of(images: Iterable[Image.Image]) -> Tensor:

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from unif2ace_core import __version__
 from unif2ace_core.data.captions import caption
-from unif2ace_core.data.sets import preferred_sources
-from unif2ace_core.data.sources import FaceRecord, read_records
+from unif2ace_core.data.sets import preferred_sources, read_split
+from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate import answers, codec, fidelity, likelihood
 from unif2ace_core.evaluate.photos import aligned_photos, draw, located_photos, photo_pixels, pixels_of
@@ -55,10 +55,10 @@ class Context:
     extractor: fidelity.Extractor | None
     progress: Callable[[int, int], None]
 
-    def records(self, sources: Sequence[str] | None = None, split: str | None = None) -> list[FaceRecord]:
+    def records(self, sources: Sequence[str] | None = None, split: str | None = None) -> Sequence[FaceRecord]:
         """Records of the split, of the preferred sources where the data folder has them."""
         found = preferred_sources(self.data, sources) if sources else None
-        return read_records(self.data, split or self.split, found)
+        return read_split(self.data, split or self.split, found)
 
     @property
     def pixels(self) -> int:

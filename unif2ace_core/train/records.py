@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from unif2ace_core.data.pixels import aligned_pixels
-from unif2ace_core.data.sets import SetRecords, is_set
-from unif2ace_core.data.sources import FaceRecord, read_records
+from unif2ace_core.data.sets import is_set, read_split
+from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ def split_records(data: Path, split: str, sources: Sequence[str] | None = None) 
     Raises:
         UserError: there are none.
     """
-    records = SetRecords(data, split, sources) if is_set(data) else read_records(data, split, sources)
+    records = read_split(data, split, sources)
     if not len(records):
         of = f" of {', '.join(sources)}" if sources else ""
         remedy = "import it with --val-share" if is_set(data) else f"mark some rows {split} in the CSV's split column"
