@@ -13,7 +13,7 @@ SAMPLERS = ("maskgit", "ancestral", "euler", "first_hitting", "remdm", "halton",
 """Names in unif2ace_core.diffusion.samplers.SAMPLERS, which needs torch; a test compares."""
 GUIDANCE_SCHEDULES = ("constant", "linear", "cosine", "window:0.2-0.8")
 """Names in unif2ace_core.diffusion.guidance.SCHEDULES, a window with numbers; a test compares."""
-KINDS = ("celeba", "utkface", "ffhq", "lfw", "folder", "packed", "unif2aced")
+KINDS = ("celeba", "utkface", "ffhq", "lfw", "folder", "packed", "unif2aced", "webdataset")
 """Names in unif2ace_core.data.importers.KINDS; a test compares."""
 CAPTION_STYLES = ("dense", "medium", "short", "tags")
 """Names in unif2ace_core.data.stages.texts.STYLES; a test compares."""

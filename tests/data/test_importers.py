@@ -388,7 +388,7 @@ def test_cells_that_are_no_number_name_the_image(tmp_path: Path) -> None:
 def test_folders_without_images_or_with_two_tables_are_user_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"does not exist"):
         open_importer("folder", tmp_path / "none")
-    with pytest.raises(UserError, match=r"no images in .* \(looked for .jpeg, .jpg"):
+    with pytest.raises(UserError, match=r"no images in .* \(looked for .gif, .jpeg, .jpg"):
         open_importer("folder", tmp_path)
     _put(tmp_path, ["a.png"])
     for name in ("one.csv", "two.jsonl"):

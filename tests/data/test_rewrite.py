@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from unif2ace_core.data.attributes import SCHEMA
 from unif2ace_core.data.dense import Caption, make_caption
 from unif2ace_core.data.parse import parse
-from unif2ace_core.data.rewrite import faithful, rewrite
+from unif2ace_core.data.rewrite import Answers, faithful, rewrite
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 
@@ -156,6 +157,34 @@ def test_a_server_that_is_not_there_is_named(sleep: Callable[[float], None], wai
 def test_an_address_that_is_no_endpoint_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="is no endpoint"):
         rewrite([CAPTION], url, "m")
+
+
+def test_a_run_that_broke_off_asks_only_for_the_rest(stub: Stub, tmp_path: Path) -> None:
+    other = Caption("short", "a smiling woman", parse("a smiling woman"))
+    stub.say(GOOD, "nothing of it").fail(401)
+    with pytest.raises(UserError, match="401"):
+        rewrite([CAPTION, CAPTION, other], stub.url, "m", answers=Answers(tmp_path / "a" / "x.jsonl"))
+    with (tmp_path / "a" / "x.jsonl").open("a") as file:
+        file.write('["half a li')  # killed in the middle
+    stub.say("she is a smiling woman").asked.clear()
+    done = rewrite([CAPTION, CAPTION, other], stub.url, "m", answers=Answers(tmp_path / "a" / "x.jsonl"))
+    assert done.texts == (GOOD, ORIGINAL, "she is a smiling woman") and (done.rewritten, done.refused) == (2, 1)
+    assert [body["messages"][-1]["content"] for _, _, body in stub.asked] == [other.text]
+    again = rewrite([other, CAPTION, CAPTION], "http://127.0.0.1:1", "m", answers=Answers(tmp_path / "a" / "x.jsonl"))
+    assert again.texts == ("she is a smiling woman", GOOD, ORIGINAL)
+
+
+def test_answers_of_another_model_and_answers_without_a_text_are_asked_for_again(stub: Stub, tmp_path: Path) -> None:
+    stub.fail(200, b"[]").say(GOOD, GOOD)
+    for model, outcome in (("m", (0, 1)), ("m", (1, 0)), ("n", (1, 0)), ("n", (1, 0))):
+        done = rewrite([CAPTION], stub.url, model, answers=Answers(tmp_path / "x.jsonl"))
+        assert (done.rewritten, done.failed) == outcome
+    assert len(stub.asked) == 3
+
+
+def test_nothing_is_written_where_nothing_is_asked(tmp_path: Path) -> None:
+    rewrite([Caption("short", "a person", {})], "http://127.0.0.1:1", "m", answers=Answers(tmp_path / "x.jsonl"))
+    assert not (tmp_path / "x.jsonl").exists()
 
 
 def test_tags_and_captions_that_say_nothing_are_not_sent(stub: Stub) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from unif2ace_core.data import shards
 from unif2ace_core.data.card import card, write_card
 from unif2ace_core.data.importers import open_importer
 from unif2ace_core.data.parse import parse
@@ -27,9 +28,20 @@ from unif2ace_core.data.shards import (
     records_of,
     run_stage,
     shards_of,
+    wait_for,
 )
 from unif2ace_core.data.sources import read_records
-from unif2ace_core.data.stages.align import FACES, AlignSettings, distinct_jobs, face_jobs, finish, settings_dict
+from unif2ace_core.data.stages.align import (
+    FACES,
+    AlignSettings,
+    decoded,
+    distinct_jobs,
+    face_jobs,
+    finish,
+    settings_dict,
+    start,
+    unless_complete,
+)
 from unif2ace_core.data.stages.hashes import difference_hash, repeats
 from unif2ace_core.data.stages.imports import import_jobs
 from unif2ace_core.data.stages.texts import STYLES, all_records, caption_jobs, question_jobs
@@ -52,10 +64,11 @@ def aligned(source: Path, output: Path, share: Share | None = None, settings: Al
     """Both halves of `data align`."""
     stages = following(source, "align", settings_dict(settings))
     jobs = distinct_jobs(source, output, settings)
+    start(output, share)
     if not is_complete(output, jobs):
         run_stage(output / FACES, stages, face_jobs(source, settings, no_locator), share)
     run_stage(output, stages, jobs, share)
-    finish(output, jobs)
+    finish(output, jobs, share)
     return output
 
 
@@ -121,8 +134,6 @@ def test_a_killed_stage_goes_on_to_the_same_bytes(
 ) -> None:
     make = STAGES[stage]
     whole = contents(make(raw, tmp_path / "whole"))
-    from unif2ace_core.data import shards
-
     write, written = shards.write_shard, []
 
     def killed(path: Path, table: Any) -> None:
@@ -236,6 +247,43 @@ def test_the_first_half_of_an_alignment_is_removed_when_it_is_done(raw: Path, tm
     assert not (aligned(raw, tmp_path / "made") / FACES).exists()
 
 
+def test_the_first_half_stays_until_the_last_process_has_read_it(raw: Path, tmp_path: Path) -> None:
+    made, stages = tmp_path / "made", following(raw, "align", settings_dict(FRAMED))
+    aligned(raw, made, Share(0, 1))
+    jobs, first, second = distinct_jobs(raw, made, FRAMED), Share(0, 2), Share(1, 2)
+    for share in (first, second):
+        start(made, share)
+    run_stage(made / FACES, stages, face_jobs(raw, FRAMED, no_locator))
+    finish(made, jobs, first)
+    assert (made / FACES).is_dir()  # the second may be in the middle of it
+    start(made, first)  # comes again and reads
+    finish(made, jobs, second)
+    assert (made / FACES).is_dir()
+    finish(made, jobs, first)
+    assert not (made / FACES).exists()
+    finish(made, jobs, second)
+
+
+def test_a_first_half_that_another_process_removed_is_no_error_where_the_second_is_there(
+    raw: Path, tmp_path: Path
+) -> None:
+    made, stages = tmp_path / "made", following(raw, "align", settings_dict(FRAMED))
+    jobs, lost = distinct_jobs(raw, made, FRAMED), face_jobs(raw, FRAMED, no_locator)
+    with pytest.raises(UserError, match="readable"), unless_complete(made, jobs):
+        run_stage(made, stages, jobs)  # there is no first half
+    (late,) = [job for job in jobs if job.name == "train-00000"]
+
+    def removed() -> Any:  # by a process that was faster
+        aligned(raw, made)
+        return late.make()
+
+    assert run_stage(made, stages, [replace(job, make=removed) if job is late else job for job in jobs]) == 0
+    wait_for(made / FACES, lost)
+    with unless_complete(made, jobs):
+        raise FileNotFoundError
+    assert not (made / FACES).exists()
+
+
 def test_hashes_tell_copies_from_other_pictures() -> None:
     hashes = [difference_hash(picture(seed)) for seed in range(20)]
     again = [difference_hash(picture(seed).resize((70, 70))) for seed in range(20)]
@@ -304,6 +352,75 @@ def test_photos_are_turned_upright_by_their_exif(tmp_path: Path) -> None:
     assert abs(seen - np.asarray(photo.resize((64, 64), Image.Resampling.LANCZOS), float)).mean() < 6
 
 
+def stored(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def kinds_of_images() -> dict[str, bytes]:
+    """One picture in the forms in which photos come."""
+    photo, grey = picture(0), picture(0).convert("L")
+    wide = Image.fromarray(np.asarray(grey, np.uint16) * 257)
+    clear = photo.convert("RGBA")
+    clear.putalpha(Image.new("L", photo.size, 255))
+    palette = photo.quantize(256)
+    turned, exif = photo.transpose(Image.Transpose.ROTATE_90), Image.Exif()
+    exif[0x0112] = 6
+    others = [picture(1), picture(2)]
+    return {
+        "grey.png": stored(grey, "PNG"),
+        "wide.png": stored(wide, "PNG"),
+        "clear.png": stored(clear, "PNG"),
+        "pair.png": stored(grey.convert("LA"), "PNG"),
+        "palette.png": stored(palette, "PNG", transparency=0),
+        "print.jpg": stored(photo.convert("CMYK"), "JPEG", quality=95),
+        "several.jpg": stored(photo, "MPO", save_all=True, append_images=others, quality=95),
+        "turned.jpg": stored(turned, "JPEG", exif=exif, quality=95),
+        "turned.webp": stored(turned, "WEBP", exif=exif, quality=95),
+        "turned.png": stored(turned, "PNG", exif=exif),
+        "moving.gif": stored(palette, "GIF", save_all=True, append_images=others),
+        "moving2.webp": stored(photo, "WEBP", save_all=True, append_images=others, quality=95),
+        "moving3.png": stored(photo, "PNG", save_all=True, append_images=others),
+        "plain.jpg": stored(photo, "JPEG", quality=95),
+    }
+
+
+@pytest.mark.parametrize("name", kinds_of_images())
+def test_photos_of_any_kind_are_decoded_alike(name: str) -> None:
+    found = decoded(kinds_of_images()[name])
+    assert found.mode == "RGB" and found.size == (96, 96)
+    wanted = picture(0) if name.partition(".")[0] not in ("grey", "wide", "pair") else picture(0).convert("L")
+    far = np.abs(np.asarray(found, float) - np.asarray(wanted.convert("RGB"), float)).mean()
+    assert far < 12  # of a palette; another picture is some 60 away
+
+
+def test_what_is_transparent_is_white() -> None:
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert decoded(stored(clear, "PNG")).getpixel((3, 3)) == (255, 255, 255)
+    assert decoded(stored(clear, "WEBP", lossless=True, exact=True)).getpixel((3, 3)) == (255, 255, 255)
+    assert decoded(stored(Image.new("L", (8, 8), 7), "PNG", transparency=7)).getpixel((3, 3)) == (255, 255, 255)
+
+
+def test_landmarks_are_those_of_the_photo_as_stored() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = stored(picture(0).resize((96, 48)), "JPEG", exif=exif)
+    assert decoded(lying).size == (48, 96) and decoded(lying, upright=False).size == (96, 48)
+
+
+def test_no_good_photo_is_lost_on_the_way(tmp_path: Path) -> None:
+    data = tmp_path / "photos"
+    data.mkdir()
+    for name, content in kinds_of_images().items():
+        (data / name).write_bytes(content)
+    raw = tmp_path / "raw"
+    run_stage(raw, [{"stage": "import"}], import_jobs(open_importer("folder", data, val_share=0)))
+    assert len(list(all_records(raw))) == len(kinds_of_images())
+    settings = replace(FRAMED, aligned=("photos",), distance=-1)
+    assert len(list(all_records(aligned(raw, tmp_path / "made", settings=settings)))) == len(kinds_of_images())
+
+
 def test_only_a_whole_share_of_the_environment_divides_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "2")
     monkeypatch.delenv("WORLD_SIZE", raising=False)
@@ -327,3 +444,33 @@ def test_splits_are_known_words(tmp_path: Path) -> None:
     (data / "mine.csv").write_text("file,split\na.png,../evil\n")
     with pytest.raises(UserError, match="unknown split"):
         imported(data, tmp_path / "raw")
+
+
+def sources_of(tables: dict[str, list[str]], folder: Path) -> Path:
+    """A packed folder of tables with the columns file, split and person."""
+    for name, rows in tables.items():
+        (folder / name).mkdir(parents=True)
+        (folder / f"{name}.csv").write_text("\n".join(["file,split,person", *rows]))
+        for row in rows:
+            picture(0, 32).save(folder / name / row.partition(",")[0])
+    return folder
+
+
+def test_packed_keeps_the_tables_splits_and_says_who_is_in_two(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = (["a.png,train,p", f"b.png,{split},p", "c.png,val,"] for split in ("val", "train"))
+    rows = open_importer("packed", sources_of({"one": one, "two": two}, tmp_path)).rows()
+    assert [row.split for row in rows] == ["train", "val", "val", "train", "train", "val"]
+    said = "1 persons are in two splits (person 'p' of one is in train and val); keep each in one"
+    assert [record.message for record in caplog.records] == [said]
+
+
+def test_a_limit_counts_for_each_split_of_each_source(tmp_path: Path) -> None:
+    rows = [f"{number}.png,{'val' if number > 3 else 'train'}," for number in range(7)]
+    importer = open_importer("packed", sources_of({"one": rows, "two": rows}, tmp_path))
+    tables = {job.name: job.make().table.to_pylist() for job in import_jobs(importer, limit=2)}
+    assert {name: [f"{row['source']}/{row['file']}" for row in rows] for name, rows in tables.items()} == {
+        "train-00000": ["one/0.png", "one/1.png", "two/0.png", "two/1.png"],
+        "val-00000": ["one/4.png", "one/5.png", "two/4.png", "two/5.png"],
+    }

@@ -21,7 +21,7 @@ from unif2ace_core.errors import UserError
 Item = tuple[str, str]  # slot, text
 
 STYLES = ("tags", "short", "medium", "dense")
-_STYLE_ODDS = (35, 70, 90, 100)  # cumulative, of "mixed"
+STYLE_ODDS = {"tags": 35, "short": 35, "medium": 20, "dense": 10}  # of "mixed"
 _EAGERNESS = 1.5  # power of the phrases' weights; with 1 most captions of a face with a hat left the hat out
 MAX_WORDS = 60
 
@@ -29,7 +29,7 @@ MAX_WORDS = 60
 def caption(record: FaceRecord, rng: random.Random, style: str = "mixed") -> str:
     """One caption of the record; `style` is one of `STYLES` or "mixed", else `UserError`."""
     if style == "mixed":
-        style = rng.choices(STYLES, cum_weights=_STYLE_ODDS)[0]
+        style = rng.choices(STYLES, [STYLE_ODDS[name] for name in STYLES])[0]
     if style == "tags":
         return _tags(record, rng)
     if style == "short":
@@ -48,7 +48,7 @@ def caption(record: FaceRecord, rng: random.Random, style: str = "mixed") -> str
 _WOMEN_LACK = ("Heavy_Makeup", "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Earrings")
 
 
-def _unsaid(labels: Mapping[str, str]) -> set[tuple[str, str]]:
+def unsaid(labels: Mapping[str, str]) -> set[tuple[str, str]]:
     """Values that are true but would mislead: a beard that is only stubble, a woman called clean-shaven."""
     hidden: set[tuple[str, str]] = set()
     stubble = labels.get("5_o_Clock_Shadow") == "yes"
@@ -72,7 +72,7 @@ def _unsaid(labels: Mapping[str, str]) -> set[tuple[str, str]]:
 
 def _sayable(labels: Mapping[str, str]) -> dict[str, Phrase]:
     """The phrases that are true and do not mislead, by attribute, in the labels' order."""
-    hidden = _unsaid(labels)
+    hidden = unsaid(labels)
     found = {key: PHRASES.get(key[0], _NOTHING).get(key[1]) for key in labels.items() if key not in hidden}
     return {name: phrase for (name, _), phrase in found.items() if phrase is not None}
 

@@ -27,13 +27,18 @@ ABOUT = {
 }
 
 
+TARS = """WebDataset tars: KEY.webp (or .jpg, .png, .gif) is the image, KEY.json has the other columns. There "" and -1
+are unknown, and empty lists are left out. `unif2ace data import webdataset` reads them back.
+"""
+
+
 def write_card(directory: Path) -> None:
     """Write README.md of a data set whose shards are all there."""
     write_text_atomic(directory / "README.md", card(directory))
 
 
-def card(directory: Path) -> str:
-    """The card's text; images are not read."""
+def card(directory: Path, export: Path | None = None) -> str:
+    """The card's text, of a set or of its export to a folder of tars; images are not read."""
     rows: Counter[tuple[str, str]] = Counter()
     columns: list[str] = []
     for shard in shards_of(directory):
@@ -41,13 +46,14 @@ def card(directory: Path) -> str:
         rows.update(zip(table["split"].to_pylist(), table["source"].to_pylist()))
         columns = columns or columns_of(shard.path)
     splits = sorted({split for split, _ in rows})
-    parts = [front_matter(splits), "# Faces\n", "Made by `unif2ace data`.\n"]
+    parts = [front_matter(splits, "tar" if export else "parquet"), "# Faces\n", "Made by `unif2ace data`.\n"]
+    parts += [TARS] if export else []
     parts += ["| split | source | photos |", "|---|---|---|"]
     parts += [f"| {split} | {source} | {count:,} |" for (split, source), count in sorted(rows.items())]
     parts += ["\n## Columns\n"]
     parts += [f"- `{name}`: {text}" for name, text in ABOUT.items() if name.partition(",")[0] in columns]
     parts += ["\n## Stages\n"]
-    parts += [f"{number}. {line}" for number, line in enumerate(map(stage_line, read_stages(directory)), 1)]
+    parts += [f"{number}. {line}" for number, line in enumerate(map(stage_line, read_stages(export or directory)), 1)]
     parts += [
         "\n## Terms\n",
         "Photos of real people. The terms of each source apply to its photos and labels, and to what is made of them;",
@@ -63,9 +69,9 @@ def columns_of(path: Path) -> list[str]:
     return list(parquet.read_schema(path).names)
 
 
-def front_matter(splits: list[str]) -> str:
+def front_matter(splits: list[str], suffix: str = "parquet") -> str:
     """The YAML by which the hub and HF `datasets` find the files of each split."""
-    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in splits)
+    files = "".join(f"  - split: {split}\n    path: data/{split}-*.{suffix}\n" for split in splits)
     return f"---\npretty_name: Faces\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n"
 
 

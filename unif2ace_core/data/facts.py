@@ -14,7 +14,7 @@ from functools import cache
 
 from unif2ace_core.data import plans
 from unif2ace_core.data.attributes import BY_NAME, age_group, derive
-from unif2ace_core.data.captions import _unsaid
+from unif2ace_core.data.captions import unsaid
 from unif2ace_core.data.parse import closed
 from unif2ace_core.data.phrases import PHRASES
 from unif2ace_core.data.plans import DENIALS, MODIFIERS, THINGS, Pair
@@ -53,7 +53,7 @@ def known(labels: Mapping[str, str]) -> dict[str, str]:
 
 def misleading(labels: Mapping[str, str]) -> set[Pair]:
     """Known values that are left unsaid: true, but odd or misleading beside the others."""
-    hidden = _unsaid(labels) | _odd_beards(labels) | _odd_hair(labels) | _merely_derived(labels)
+    hidden = unsaid(labels) | _odd_beards(labels) | _odd_hair(labels) | _merely_derived(labels)
     if labels.get("Age_Group") in ("child", "teenager"):
         hidden |= {(name, "no") for name in ("Bags_Under_Eyes", "Double_Chin", "Wearing_Necktie")}
     return hidden

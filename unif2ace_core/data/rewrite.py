@@ -10,6 +10,7 @@ Nothing here runs unless an endpoint is given.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import re
@@ -18,9 +19,11 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 from unif2ace_core.data import parse as reader
 from unif2ace_core.data import plans
@@ -64,6 +67,49 @@ class _Endpoint:
     sleep: Callable[[float], None]
 
 
+class Answers:
+    """What a model answered, in a file of one line each, so that a run that broke off need not ask again.
+
+    An answer is given back once: the same caption of two photos is reworded twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, list[str]] = {}
+        self._file: TextIO | None = None
+        content = path.read_bytes() if path.is_file() else b""
+        self._torn = bool(content) and not content.endswith(b"\n")  # killed while it wrote
+        for line in content.decode("utf-8", "replace").splitlines():
+            with suppress(ValueError, TypeError):
+                key, text = json.loads(line)
+                self._known.setdefault(str(key), []).append(str(text))
+
+    @staticmethod
+    def key(model: str, instruction: str, text: str) -> str:
+        """What an answer depends on."""
+        return hashlib.sha256(json.dumps([model, instruction, text]).encode()).hexdigest()[:32]
+
+    def take(self, key: str) -> str | None:
+        """An answer of an earlier run."""
+        left = self._known.get(key)
+        return left.pop(0) if left else None
+
+    def keep(self, key: str, text: str) -> None:
+        """Write an answer down at once."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a", encoding="utf-8")
+            self._file.write("\n" if self._torn else "")
+        self._file.write(json.dumps([key, text]) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
 class _Unreadable(Exception):
     """An answer without a text; it costs its caption the rewording, not the run."""
 
@@ -74,6 +120,7 @@ def rewrite(
     model: str,
     key: str | None = None,
     *,
+    answers: Answers | None = None,
     instruction: str = INSTRUCTION,
     temperature: float = 0.8,
     timeout: float = 60.0,
@@ -84,6 +131,7 @@ def rewrite(
 
     Tags and captions without attributes are left alone and count neither as rewritten nor as refused.
 
+    `answers` are taken before the model is asked, and get what it says.
     An overloaded endpoint is asked again up to `retries` times after 1, 2, 4 ... seconds, or as long as it asks
     for. Raises `UserError` for an address that is none, an endpoint that can't be reached or refuses the request.
     """
@@ -96,7 +144,7 @@ def rewrite(
             kept.append(caption)
             continue
         try:
-            text = _ask(endpoint, instruction, caption.text, temperature)
+            text = _recalled(endpoint, instruction, caption.text, temperature, answers)
             outcome = "rewritten" if faithful(text, caption) else "refused"
         except _Unreadable:
             outcome = "failed"
@@ -195,6 +243,18 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, tuple | list):
         for entry in value:
             yield from _strings(entry)
+
+
+def _recalled(endpoint: _Endpoint, instruction: str, text: str, temperature: float, answers: Answers | None) -> str:
+    """An earlier answer, else the model's, which is kept. Raises `_Unreadable` where there is none."""
+    if answers is None:
+        return _ask(endpoint, instruction, text, temperature)
+    key = answers.key(endpoint.model, instruction, text)
+    found = answers.take(key)
+    if found is None:
+        found = _ask(endpoint, instruction, text, temperature)
+        answers.keep(key, found)
+    return found
 
 
 def _ask(endpoint: _Endpoint, instruction: str, text: str, temperature: float) -> str:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STAGES = "stages.json"
+PARQUET = ".parquet"
+EXPORT = "export"  # the stage whose shards are no Parquet files
 RECORD_COLUMNS = ["source", "file", "split", "labels", "age", "person"]
 PATIENCE = 6 * 3600.0  # seconds to wait for other processes
 VERSION = 1  # of the stages; goes up when one of them makes something else from the same input
@@ -79,15 +81,18 @@ def shards_of(directory: Path) -> list[Shard]:
     """The shards of a complete data set, by name.
 
     Raises:
-        UserError: there is no data set, or its stage has not ended.
+        UserError: there is no data set, or its stage has not ended, or it is an export.
     """
-    names = read_book(directory).get("shards") or []
+    book = read_book(directory)
+    names, stages = book.get("shards") or [], book.get("stages") or [{}]
+    if stages[-1].get("stage") == EXPORT:
+        raise UserError(f"{directory} is an export; take the set it was made of, or 'unif2ace data import webdataset'")
     if not names:
         raise UserError(f"{directory} holds no data set; 'unif2ace data import' makes one")
-    found = [Shard(directory / "data" / f"{name}.parquet") for name in names]
+    found = [Shard(directory / "data" / f"{name}{PARQUET}") for name in names]
     if missing := [shard.name for shard in found if not shard.path.is_file()]:
-        stage = read_stages(directory)[-1]["stage"]
-        raise UserError(f"{directory} lacks {missing[0]}; run 'unif2ace data {stage}' on it again, which goes on there")
+        again = f"run 'unif2ace data {stages[-1]['stage']}' on it again, which goes on there"
+        raise UserError(f"{directory} lacks {missing[0]}; {again}")
     return found
 
 
@@ -195,6 +200,12 @@ class Job:
 
     name: str  # train-00000
     make: Callable[[], Made]
+    suffix: str = PARQUET
+    write: Callable[[Path, pa.Table], None] | None = None  # `write_shard` where there is none
+
+    def path(self, output: Path) -> Path:
+        """Where the shard of a set lies."""
+        return output / "data" / f"{self.name}{self.suffix}"
 
 
 @dataclass(frozen=True)
@@ -231,18 +242,29 @@ def run_stage(
     begin(output, stages, jobs)
     made = 0
     for job in jobs[share.index :: share.count]:
-        for rest in (output / "data").glob(f".{job.name}.parquet.*.tmp"):  # of a process that was killed
+        path = job.path(output)
+        for rest in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
             rest.unlink(missing_ok=True)
-        path = output / "data" / f"{job.name}.parquet"
         if not path.is_file():
-            result = job.make()
-            report = json.dumps(result.report, indent=1, sort_keys=True) + "\n"
-            write_text_atomic(output / "reports" / str(stages[-1]["stage"]) / f"{job.name}.json", report)
-            write_shard(path, result.table)
-            made += 1
+            made += _run(output, str(stages[-1]["stage"]), job)
         if on_done:
             on_done(job)
     return made
+
+
+def _run(output: Path, stage: str, job: Job) -> bool:
+    """Make a shard and its report; returns whether it was this process that did."""
+    path = job.path(output)
+    try:
+        result = job.make()
+    except UserError:
+        if path.is_file():  # another process made it meanwhile, and has removed what it was made of
+            return False
+        raise
+    report = json.dumps(result.report, indent=1, sort_keys=True) + "\n"
+    write_text_atomic(output / "reports" / stage / f"{job.name}.json", report)
+    (job.write or write_shard)(path, result.table)
+    return True
 
 
 def begin(output: Path, stages: Sequence[Mapping[str, Any]], jobs: Sequence[Job]) -> None:
@@ -275,17 +297,17 @@ def difference(known: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str,
 
 def is_complete(output: Path, jobs: Sequence[Job]) -> bool:
     """Whether every shard is there."""
-    return all((output / "data" / f"{job.name}.parquet").is_file() for job in jobs)
+    return all(job.path(output).is_file() for job in jobs)
 
 
 def wait_for(output: Path, jobs: Sequence[Job]) -> None:
-    """Return when all shards are there, which other processes make.
+    """Return when all shards are there, which other processes make, or when `output` was removed as used up.
 
     Raises:
         UserError: they do not come.
     """
     until = time.monotonic() + PATIENCE
-    while not is_complete(output, jobs):
+    while not is_complete(output, jobs) and (output / STAGES).is_file():
         if time.monotonic() > until:
             raise UserError(f"{output} lacks shards of other processes; run the stage again")
         time.sleep(0.2)

@@ -56,7 +56,7 @@ _NO_YES = {
 }
 
 
-def _value(attribute: Attribute, text: str) -> str | None:
+def read_value(attribute: Attribute, text: str) -> str | None:
     """The schema's value that a table's cell states; None where it states none."""
     value = _NO_YES.get(text.lower(), text.lower()) if attribute.binary else text.lower()
     return value if value in attribute.values else None
@@ -64,10 +64,10 @@ def _value(attribute: Attribute, text: str) -> str | None:
 
 def _cells(row: Row) -> dict[str, str | None]:
     """The cells under the schema's names that are not blank, read; None where that failed."""
-    return {name: _value(attribute, text) for name, attribute in BY_NAME.items() if (text := row.get(name))}
+    return {name: read_value(attribute, text) for name, attribute in BY_NAME.items() if (text := row.get(name))}
 
 
-def _plain(row: Row) -> dict[str, str]:
+def plain_labels(row: Row) -> dict[str, str]:
     """Columns that carry the schema's names with plain values; blank or unknown values are left out."""
     return {name: value for name, value in _cells(row).items() if value is not None}
 
@@ -109,20 +109,20 @@ def _probable(row: Row, cuts: Mapping[str, tuple[float, float | None]]) -> dict[
     return labels
 
 
-def _forget(labels: dict[str, str], pairs: Iterable[Key]) -> None:
+def forget(labels: dict[str, str], pairs: Iterable[Key]) -> None:
     """Drops labels that contradict a surer one."""
     for name, value in pairs:
         if labels.get(name) == value:
             del labels[name]
 
 
-def _forget_unlikely(labels: dict[str, str], age: float | None) -> None:
+def forget_unlikely(labels: dict[str, str], age: float | None) -> None:
     """A guessed beard on a woman or a child, or lipstick on a man or a child, is the network's mistake."""
     child = age is not None and age < 18
     if labels.get("Male") == "no" or child:
-        _forget(labels, [("No_Beard", "no"), *((name, "yes") for name in _FACIAL_HAIR)])
+        forget(labels, [("No_Beard", "no"), *((name, "yes") for name in _FACIAL_HAIR)])
     if labels.get("Male") == "yes" or child:
-        _forget(labels, [(name, "yes") for name in _MAKEUP])
+        forget(labels, [(name, "yes") for name in _MAKEUP])
 
 
 def _lfw(row: Row) -> tuple[dict[str, str], float | None]:
@@ -130,8 +130,8 @@ def _lfw(row: Row) -> tuple[dict[str, str], float | None]:
     emotion = row.get("emotion") or ""
     if emotion in EMOTIONS:
         labels["Emotion"] = emotion
-        _forget(labels, [("Smiling", "no" if emotion == "happiness" else "yes")])  # the human is right
-    _forget_unlikely(labels, None)
+        forget(labels, [("Smiling", "no" if emotion == "happiness" else "yes")])  # the human is right
+    forget_unlikely(labels, None)
     return labels, None
 
 
@@ -139,12 +139,12 @@ def _utkface(row: Row) -> tuple[dict[str, str], float | None]:
     labels = _probable(row, _CUTS)
     labels["Male"] = "yes" if row["gender"] == "0" else "no"
     age = float(row["age"])
-    _forget_unlikely(labels, age)
-    _label_age(labels, age)
+    forget_unlikely(labels, age)
+    label_age(labels, age)
     return labels, age
 
 
-def _label_age(labels: dict[str, str], age: float) -> None:
+def label_age(labels: dict[str, str], age: float) -> None:
     """Age group, and CelebA's `Young` away from its vague border."""
     labels["Age_Group"] = age_group(age)
     if age <= 33 or age >= 48:
@@ -154,7 +154,7 @@ def _label_age(labels: dict[str, str], age: float) -> None:
 # --- FFHQ: one commercial annotator's columns ------------------------------------------------------
 
 # Confidence margins over the second colour at which a look at the photos agrees with the first.
-_HAIR_MARGIN = {"black": 0.03, "brown": 0.15, "blond": 0.05, "gray": 0.12, "red": 0.0}
+HAIR_MARGIN = {"black": 0.03, "brown": 0.15, "blond": 0.05, "gray": 0.12, "red": 0.0}
 
 
 def _ffhq(row: Row) -> tuple[dict[str, str], float | None]:
@@ -162,15 +162,15 @@ def _ffhq(row: Row) -> tuple[dict[str, str], float | None]:
         return {}, None
     age = float(row["age"])
     labels: dict[str, str] = {}
-    _label_age(labels, age)
+    label_age(labels, age)
     if age >= 4:  # a guess on babies
         labels["Male"] = "yes" if row["gender"] == "male" else "no"
     _ffhq_expression(row, labels)
-    _ffhq_worn(row, labels, age)
-    _ffhq_hair(row, labels)
+    ffhq_worn(row, labels, age)
+    ffhq_hair(row, labels)
     _ffhq_beard(row, labels)
-    _forget_unlikely(labels, age)
-    pose = _pose(float(row["yaw"]), float(row["pitch"]))
+    forget_unlikely(labels, age)
+    pose = head_pose(float(row["yaw"]), float(row["pitch"]))
     if pose:
         labels["Head_Pose"] = pose
     return labels, age if age > 0 else None  # 0.0 stands for any baby, not for an age
@@ -185,7 +185,7 @@ def _ffhq_expression(row: Row, labels: dict[str, str]) -> None:
         labels["Emotion"] = best
 
 
-def _ffhq_worn(row: Row, labels: dict[str, str], age: float) -> None:
+def ffhq_worn(row: Row, labels: dict[str, str], age: float) -> None:
     glasses, extras = row["glasses"], row["accessories"]
     if glasses == "NoGlasses":
         if "glasses" not in extras:
@@ -203,7 +203,7 @@ def _ffhq_worn(row: Row, labels: dict[str, str], age: float) -> None:
         labels["Wearing_Lipstick"] = "yes" if row["lip_makeup"] == "1" else "no"
 
 
-def _ffhq_hair(row: Row, labels: dict[str, str]) -> None:
+def ffhq_hair(row: Row, labels: dict[str, str]) -> None:
     bald = float(row["bald"] or 0)
     if row["hair_invisible"] != "0":
         return
@@ -211,10 +211,10 @@ def _ffhq_hair(row: Row, labels: dict[str, str]) -> None:
         labels["Bald"] = "yes" if bald >= 0.8 else "no"
     if not row["hair_black"] or bald >= 0.8:
         return
-    chances = {color: float(row["hair_" + color]) for color in _HAIR_MARGIN}
+    chances = {color: float(row["hair_" + color]) for color in HAIR_MARGIN}
     best, second = sorted(chances.values(), reverse=True)[:2]
     color = max(chances, key=lambda name: chances[name])
-    sure = best >= 0.8 and best - second >= _HAIR_MARGIN[color] and chances[color] >= float(row["hair_other"])
+    sure = best >= 0.8 and best - second >= HAIR_MARGIN[color] and chances[color] >= float(row["hair_other"])
     for other, chance in chances.items():
         if other != "red" and other != color and chance <= (0.6 if sure else 0.1):
             labels[f"{other.capitalize()}_Hair"] = "no"
@@ -238,7 +238,7 @@ def _ffhq_beard(row: Row, labels: dict[str, str]) -> None:
             labels[name] = "no" if yes == "yes" else "yes"
 
 
-def _pose(yaw: float, pitch: float) -> str | None:
+def head_pose(yaw: float, pitch: float) -> str | None:
     """Head pose of angles in degrees, with a gap of unknown between the values."""
     if abs(yaw) >= 20:
         return "turned to the side"
@@ -257,10 +257,10 @@ _READERS: dict[str, Callable[[Row], tuple[dict[str, str], float | None]]] = {
 # --- Reading ---------------------------------------------------------------------------------------
 
 
-def _record(source: str, row: Row, landmarks: Mapping[Key, Any]) -> FaceRecord:
+def table_record(source: str, row: Row, landmarks: Mapping[Key, Any]) -> FaceRecord:
     reader = _READERS.get(source)
     if reader is None:
-        labels, age = _plain(row), float(row["age"]) if row.get("age") else None
+        labels, age = plain_labels(row), float(row["age"]) if row.get("age") else None
         if age is not None:
             labels.setdefault("Age_Group", age_group(age))
     else:
@@ -285,12 +285,6 @@ def source_names(data: Path) -> tuple[str, ...]:
     """The sources of a data folder: every NAME.csv with NAME.zip or a folder NAME/ beside it, sorted."""
     tables = sorted(Path(data).glob("*.csv"))
     return tuple(t.stem for t in tables if t.with_suffix(".zip").is_file() or t.with_suffix("").is_dir())
-
-
-def preferred_sources(data: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of `names` that a data folder has; all of its sources where it has none of them."""
-    there = source_names(data)
-    return tuple(name for name in names if name in there) or there
 
 
 def read_records(data: Path, split: str | None = None, sources: Sequence[str] | None = None) -> list[FaceRecord]:
@@ -323,7 +317,7 @@ def _read_table(path: Path, split: str | None, landmarks: Mapping[Key, Any]) -> 
         try:
             for row in rows:
                 if split is None or (row.get("split") or "train") == split:
-                    records.append(_record(path.stem, row, landmarks))
+                    records.append(table_record(path.stem, row, landmarks))
                     unread += _unread(path.stem, row)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             where = f"{path} line {rows.line_num}"

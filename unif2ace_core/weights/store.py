@@ -1,4 +1,7 @@
-"""Reading and writing files safely: safetensors only, temporary name and rename, errors in words."""
+"""Reading and writing files safely: safetensors only, temporary name and rename, errors in words.
+
+torch is imported where tensors come in: the commands that make data sets use the rest and start without it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from unif2ace_core.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 FORMAT = "unif2ace-1"  # written into every file's metadata, so that foreign files can be named
 _LFS_HEADER = b"version https://git-lfs"
@@ -45,6 +48,8 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file atomically, with the format's version in its metadata."""
+    from safetensors.torch import save_file
+
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(contiguous, temporary, metadata={"format": FORMAT, **(metadata or {})})
@@ -64,6 +69,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing, a git-LFS pointer, truncated, or no safetensors file.
     """
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():
         raise UserError(f"{path} does not exist; check the model directory or download it again")
     try:
@@ -80,6 +87,8 @@ def load_module(module: torch.nn.Module, tensors: Mapping[str, Tensor], origin: 
     Raises:
         UserError: a tensor is missing, unknown, or of another shape.
     """
+    import torch
+
     expected = module.state_dict()
     missing = sorted(expected.keys() - tensors.keys())
     unknown = sorted(tensors.keys() - expected.keys())

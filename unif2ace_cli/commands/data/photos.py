@@ -41,12 +41,25 @@ def import_(
         ),
     ] = None,
     val_share: Annotated[
-        float,
-        typer.Option("--val-share", metavar="F", min=0.0, max=1.0, help="Held out where the source has no splits."),
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            "--val-share",
+            metavar="F",
+            min=0.0,
+            max=1.0,
+            show_default=False,
+            help="Held out where the source has no splits; 0.05 without it.",
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", metavar="N", min=1, show_default=False, help="Photos of each split; all without it."),
+        typer.Option(
+            "--limit",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="Photos of each split of each source; all without it.",
+        ),
     ] = None,
     rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="Photos in a shard.")] = 500,
     seed: SeedOption = 0,
@@ -68,16 +81,21 @@ def import_(
         raise UsageError(f"no kind {kind!r}; choose one of {', '.join(options.KINDS)}")
     place = required(output, "import")
     models.listen(reporter)
-    from unif2ace_core.data.importers import open_importer
+    from unif2ace_core.data.importers import KINDS, VAL_SHARE, open_importer
     from unif2ace_core.data.shards import VERSION, digest
     from unif2ace_core.data.stages.imports import import_jobs
 
+    if val_share is not None and KINDS[kind].own_splits:
+        raise UsageError(
+            f"--val-share {val_share:g} has no effect on {kind}, which has splits of its own; leave it out"
+        )
     apart(place, Path(source))
+    share = VAL_SHARE if val_share is None else val_share
     with reporter.status("Reading the index"):
-        importer = open_importer(kind, Path(source), mapping, split_seed=seed, val_share=val_share)
+        importer = open_importer(kind, Path(source), mapping, split_seed=seed, val_share=share)
         jobs = import_jobs(importer, rows, limit)
     meant = digest(mapping.read_bytes()) if mapping and mapping.is_file() else str(mapping or "")
-    settings = {"kind": kind, "input": digest(importer.rows()), "mapping": meant, "val_share": val_share}
+    settings = {"kind": kind, "input": digest(importer.rows()), "mapping": meant, "val_share": share}
     settings |= {"limit": limit, "rows": rows, "seed": seed}
     make(reporter, place, [{"stage": "import", "version": VERSION, **settings}], jobs)
 
@@ -133,9 +151,11 @@ def align(
     stages = following(source, "align", fields)
     jobs = stage.distinct_jobs(source, place, settings)
     begin(place, stages, jobs)  # before hours of work
+    stage.start(place)
     if not is_complete(place, jobs):
         faces = stage.face_jobs(source, settings, lambda: load_locator(folder))
-        make(reporter, place / stage.FACES, stages, faces, show=False)
+        with stage.unless_complete(place, jobs):
+            make(reporter, place / stage.FACES, stages, faces, show=False)
     make(reporter, place, stages, jobs)
     stage.finish(place, jobs)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -59,19 +63,25 @@ def caption(
     from unif2ace_core.data.stages.texts import caption_jobs
 
     apart(place, source)
-    rewriter = open_rewriter(rewriter_url, rewriter_model) if rewriter_url else None
+    answers = place / ".rewrites"  # of an endpoint that may fail in the middle of a shard
+    rewriter = None if rewriter_url is None else open_rewriter(rewriter_url, rewriter_model, answers)
     settings = {"styles": list(wanted), "seed": seed, "rewriter": rewriter_model if rewriter else ""}
     make(reporter, place, following(source, "caption", settings), caption_jobs(source, wanted, seed, rewriter))
+    shutil.rmtree(answers, ignore_errors=True)
 
 
-def open_rewriter(url: str, model: str) -> Any:
-    """A function that has captions reworded by an endpoint; OPENAI_API_KEY is sent where it is set."""
-    import os
+def open_rewriter(url: str, model: str, folder: Path) -> Any:
+    """A function that has captions reworded by an endpoint, whose answers are kept in a folder until the end.
 
-    from unif2ace_core.data.rewrite import rewrite
+    OPENAI_API_KEY is sent where it is set. Raises `UserError` for an address that is none.
+    """
+    from unif2ace_core.data.rewrite import Answers, check_url, rewrite
 
-    def reword(captions: Sequence[Any]) -> tuple[Sequence[Any], Mapping[str, int]]:
-        found = rewrite(captions, url, model, os.environ.get("OPENAI_API_KEY"))
+    check_url(url)
+
+    def reword(captions: Sequence[Any], shard: str) -> tuple[Sequence[Any], Mapping[str, int]]:
+        with closing(Answers(folder / f"{shard}.jsonl")) as answers:
+            found = rewrite(captions, url, model, os.environ.get("OPENAI_API_KEY"), answers=answers)
         return found.captions, {"rewritten": found.rewritten, "refused": found.refused, "failed": found.failed}
 
     return reword

@@ -21,6 +21,7 @@ from unif2ace_core.data.importers.packed import Packed
 from unif2ace_core.data.importers.splits import Splits
 from unif2ace_core.data.importers.unif2aced import UniF2aceD
 from unif2ace_core.data.importers.utkface import UTKFace
+from unif2ace_core.data.importers.webdataset import WebDataset
 from unif2ace_core.errors import UserError
 
 __all__ = ["KINDS", "Imported", "Importer", "Kind", "LabelMap", "Row", "Splits", "load_mapping", "open_importer"]
@@ -34,6 +35,7 @@ class Kind:
 
     about: str
     open: Callable[[Path, Path | None, Splits], Importer]
+    own_splits: bool = False  # every row has one, so none is drawn
 
 
 KINDS: dict[str, Kind] = {
@@ -42,8 +44,9 @@ KINDS: dict[str, Kind] = {
     "ffhq": Kind("FFHQ images with the ffhq-features JSON of each", FFHQ),
     "lfw": Kind("LFW: one folder a person, no labels, no names kept", LFW),
     "folder": Kind("images, nested or in a zip, with or without a CSV or JSONL table", Folder),
-    "packed": Kind("NAME.csv with NAME.zip or NAME/, as training reads it", Packed),
+    "packed": Kind("NAME.csv with NAME.zip or NAME/, as training reads it", Packed, own_splits=True),
     "unif2aced": Kind("UniF2aceD-1M: captions and questions in Parquet or JSON, images inside or beside", UniF2aceD),
+    "webdataset": Kind("tars that 'unif2ace data export' wrote", WebDataset, own_splits=True),
 }
 
 

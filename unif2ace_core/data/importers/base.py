@@ -21,7 +21,7 @@ class Imported:
     """One image as stored, and what its source knows of it; what is unknown is absent, never "no"."""
 
     record: FaceRecord
-    image: bytes  # JPEG, PNG or WebP
+    image: bytes  # JPEG, PNG, WebP or GIF
     landmarks: list[tuple[float, float]] | None = None  # five points in pixels, as in sources.read_landmarks
     captions: tuple[str, ...] = ()
     questions: tuple[tuple[str, str], ...] = ()  # (question, answer)
@@ -42,6 +42,9 @@ class Importer(Protocol):
 
     def rows(self) -> Sequence[Row]:
         """The index, cheap and without images: shards are cut from it, and a run that stopped finds its place."""
+
+    def source_of(self, row: Row) -> str:
+        """The source of a row, which the record names."""
 
     def record(self, row: Row) -> FaceRecord:
         """The labels of a row, without its image."""
@@ -65,6 +68,10 @@ class Reader:
         if self._rows is None:
             self._rows = self.splits.settle(self._index())
         return self._rows
+
+    def source_of(self, row: Row) -> str:
+        """The one source there is."""
+        return self.source
 
     def record(self, row: Row) -> FaceRecord:
         """The labels of a row, without its image."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from unif2ace_core.errors import UserError
 
-IMAGES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-_FORMATS = ("JPEG", "PNG", "WEBP")
+IMAGES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF")  # an MPO is several JPEGs in one file
 
 
 class Files:
@@ -96,7 +96,7 @@ def by_base(names: Iterable[str], where: Path) -> dict[str, str]:
 
 
 class UnreadableImage(UserError):
-    """An image that is there but is no whole JPEG, PNG or WebP."""
+    """An image that is there but is no whole JPEG, PNG, WebP or GIF."""
 
 
 def check_image(content: bytes, name: str) -> None:
@@ -114,4 +114,4 @@ def check_image(content: bytes, name: str) -> None:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableImage(f"image {name} cannot be read ({error}); fetch it again or take it out") from error
     if kind not in _FORMATS:
-        raise UnreadableImage(f"image {name} is {kind}; convert it to JPEG, PNG or WebP")
+        raise UnreadableImage(f"image {name} is {kind}; convert it to JPEG, PNG, WebP or GIF")

@@ -17,7 +17,7 @@ from unif2ace_core.data.importers.files import open_files
 from unif2ace_core.data.importers.mapping import LabelMap, load_mapping
 from unif2ace_core.data.importers.splits import Splits, split_name
 from unif2ace_core.data.importers.tables import Table, column, open_table, texts_of
-from unif2ace_core.data.sources import _value
+from unif2ace_core.data.sources import read_value
 from unif2ace_core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Folder(Reader):
             for at, attribute in plain:
                 cell = (at, cells[at])
                 if cell not in good:  # few texts in many rows
-                    good[cell] = not cells[at] or _value(attribute, cells[at]) is not None
+                    good[cell] = not cells[at] or read_value(attribute, cells[at]) is not None
                 unread += self.labels.plain and not good[cell]
         if unread:
             logger.warning("%s: %d values are none of the schema's and count as unknown", table.path, unread)

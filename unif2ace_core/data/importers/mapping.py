@@ -26,7 +26,7 @@ from typing import Any
 
 from unif2ace_core.data.attributes import BY_NAME, Attribute, age_group, derive
 from unif2ace_core.data.importers.rules import RULES, Reading
-from unif2ace_core.data.sources import _plain, _value
+from unif2ace_core.data.sources import plain_labels, read_value
 from unif2ace_core.errors import UserError
 
 _FOLDER = Path(__file__).parents[2] / "assets" / "mappings"
@@ -57,7 +57,7 @@ class Spec:
         if self.values:
             return self.values.get(text, self.values.get(text.lower()))
         if self.at_least is None and self.at_most is None:
-            return _value(self.attribute, text)
+            return read_value(self.attribute, text)
         return self._beyond(number(text, self.column))
 
     def _beyond(self, chance: float) -> str | None:
@@ -88,7 +88,7 @@ class LabelMap:
         try:
             text = (row.get(self.column("age")) or "").strip()
             age = number(text, self.column("age")) if text else None
-            reading = Reading(row, _plain(row) if self.plain else {}, age)
+            reading = Reading(row, plain_labels(row) if self.plain else {}, age)
             for spec in self.specs:
                 value = spec.value(row, age)
                 if value is not None:

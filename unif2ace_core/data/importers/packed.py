@@ -5,6 +5,7 @@ Labels are read by `sources` itself, one row at a time, so an import says exactl
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from unif2ace_core.data.importers.splits import split_name
 from unif2ace_core.data.importers.tables import CsvTable
 from unif2ace_core.data.sources import FaceRecord, PhotoStore, read_landmarks, source_names
 from unif2ace_core.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class Packed:
@@ -39,7 +42,21 @@ class Packed:
         """By source name and then in table order; `path` is SOURCE/FILE."""
         if self._rows is None:
             self._rows = [row for name in self.tables for row in self._table_rows(name)]
+            self._warn_of_persons(self._rows)
         return self._rows
+
+    def _warn_of_persons(self, rows: Sequence[Row]) -> None:
+        """The tables' splits stay as they are, so it is told whom they have on both sides."""
+        found: dict[tuple[str, str], str] = {}
+        torn: dict[tuple[str, str], str] = {}
+        for row in rows:
+            key = self.source_of(row), row.person or ""
+            if row.person and found.setdefault(key, row.split) != row.split:
+                torn.setdefault(key, f"{found[key]} and {row.split}")
+        if torn:
+            (source, person), both = next(iter(torn.items()))
+            example = f"person {person!r} of {source} is in {both}"
+            logger.warning("%d persons are in two splits (%s); keep each in one", len(torn), example)
 
     def _table_rows(self, name: str) -> list[Row]:
         table, seen = self.tables[name], set[str]()
@@ -57,11 +74,15 @@ class Packed:
             rows.append(Row(file, f"{name}/{file}", split, person, table.pack(cells)))
         return rows
 
+    def source_of(self, row: Row) -> str:
+        """The table's name."""
+        return row.path.partition("/")[0]
+
     def record(self, row: Row) -> FaceRecord:
         """What `sources.read_records` says of this photo."""
-        name = row.path.partition("/")[0]
+        name = self.source_of(row)
         try:
-            return sources._record(name, self.tables[name].unpack(row.cells), self.landmarks)
+            return sources.table_record(name, self.tables[name].unpack(row.cells), self.landmarks)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             path = self.tables[name].path
             raise UserError(f"{path}: the row of {row.file} cannot be read ({error}); mend the table") from error

@@ -28,39 +28,39 @@ class Reading:
 def _age_labels(reading: Reading) -> None:
     """Age group, and `Young` away from its vague border."""
     if reading.age is not None:
-        sources._label_age(reading.labels, reading.age)
+        sources.label_age(reading.labels, reading.age)
 
 
 def _unlikely(reading: Reading) -> None:
     """A guessed beard on a woman or a child, or lipstick on a man or a child, is forgotten."""
-    sources._forget_unlikely(reading.labels, reading.age)
+    sources.forget_unlikely(reading.labels, reading.age)
 
 
 def _emotion_over_smile(reading: Reading) -> None:
     """A guessed smile against the stated emotion is forgotten."""
     emotion = reading.labels.get("Emotion")
     if emotion is not None:
-        sources._forget(reading.labels, [("Smiling", "no" if emotion == "happiness" else "yes")])
+        sources.forget(reading.labels, [("Smiling", "no" if emotion == "happiness" else "yes")])
 
 
 def _ffhq_worn(reading: Reading) -> None:
     """Glasses, hat and lipstick where the annotator's columns agree."""
     if reading.age is not None and reading.has("glasses") and "accessories" in reading.row:
         row = {"hair_invisible": "", "mouth_occluded": "", **reading.row}
-        sources._ffhq_worn(row, reading.labels, reading.age)
+        sources.ffhq_worn(row, reading.labels, reading.age)
 
 
 def _ffhq_hair(reading: Reading) -> None:
     """Hair colour by margins over the second colour; baldness."""
     if reading.has("hair_invisible", "bald"):
-        colors = {"hair_" + name: "" for name in (*sources._HAIR_MARGIN, "other")}
-        sources._ffhq_hair({**colors, **reading.row}, reading.labels)
+        colors = {"hair_" + name: "" for name in (*sources.HAIR_MARGIN, "other")}
+        sources.ffhq_hair({**colors, **reading.row}, reading.labels)
 
 
 def _ffhq_pose(reading: Reading) -> None:
     """Head pose of the angles, with a gap of unknown between the values."""
     if reading.has("yaw", "pitch"):
-        pose = sources._pose(float(reading.row["yaw"]), float(reading.row["pitch"]))
+        pose = sources.head_pose(float(reading.row["yaw"]), float(reading.row["pitch"]))
         if pose:
             reading.labels["Head_Pose"] = pose
 

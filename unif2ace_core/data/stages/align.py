@@ -13,18 +13,30 @@ import io
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from unif2ace_core.data.shards import Job, Made, Shard, is_complete, read_shard, reports_of, shards_of
-from unif2ace_core.data.stages.hashes import difference_hash, repeats
-from unif2ace_core.data.stages.texts import all_records
+from unif2ace_core.data.shards import (
+    PARQUET,
+    Job,
+    Made,
+    Shard,
+    Share,
+    is_complete,
+    own_share,
+    read_shard,
+    reports_of,
+    shards_of,
+)
+from unif2ace_core.data.stages.hashes import difference_hash, packed, repeated
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.align import Frame, crop, frame_of_points, whole_image
 from unif2ace_core.weights.configs import read_json
@@ -83,15 +95,29 @@ class Dropped(Exception):
 def _sift(row: dict[str, Any], settings: AlignSettings, locator: Callable[[], Locator]) -> Image.Image:
     """The face of a photo in the training frame. Raises `Dropped` where it is no use."""
     try:
-        stored = Image.open(io.BytesIO(row["image"]["bytes"]))
-        # landmarks are in the pixels as stored
-        photo = (stored if row["landmarks"] else ImageOps.exif_transpose(stored)).convert("RGB")
-    except (OSError, ValueError, SyntaxError):
+        photo = decoded(row["image"]["bytes"], upright=not row["landmarks"])  # which are in the pixels as stored
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise Dropped("unreadable image") from None
     found = crop(photo, _frame(photo, row, settings, locator), settings.pixels)
     if sharpness(found) < settings.sharpness:
         raise Dropped("blurred")
     return found
+
+
+def decoded(file: bytes, upright: bool = True) -> Image.Image:
+    """The photo of a file in RGB: of several pictures the first, on white, turned as its EXIF says.
+
+    Raises what PIL does for a file that is none.
+    """
+    with Image.open(io.BytesIO(file)) as stored:
+        photo = ImageOps.exif_transpose(stored) if upright else stored
+        if photo.mode.startswith("I"):  # 16 bits, of which `convert` would cut off what is above 255
+            wide = np.asarray(photo, dtype=np.int32)
+            return Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+        if photo.has_transparency_data:
+            photo = photo.convert("RGBA")
+            photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo)
+        return photo.convert("RGB")
 
 
 def _frame(photo: Image.Image, row: dict[str, Any], settings: AlignSettings, locator: Callable[[], Locator]) -> Frame:
@@ -150,22 +176,43 @@ def find_copies(folder: Path, names: list[str], distance: int) -> dict[tuple[str
     """(shard, row) of every near copy -> the file that it repeats."""
     if distance < 0:
         return {}
-    places: list[tuple[str, int, str, str]] = []
-    for name in sorted(names, key=lambda name: (not name.startswith("val-"), name)):
-        rows = read_shard(folder / "data" / f"{name}.parquet", ["source", "file", "phash"]).to_pylist()
-        places += [(name, row, f"{r['source']}/{r['file']}", r["phash"]) for row, r in enumerate(rows)]
-    if not places:
+    names = sorted(names, key=lambda name: (not name.startswith("val-"), name))
+    hashes = [packed(_column(folder, name, "phash")) for name in names]
+    starts = np.cumsum([0, *map(len, hashes)])
+    if not starts[-1]:
         said = ", ".join(f"{count} {reason}" for reason, count in reasons(reports_of(folder, "align")))
         raise UserError(f"no photo passed ({said}); check --aligned, --smallest and --sharpness")
-    found = repeats([place[3] for place in places], distance)
-    return {places[copy][:2]: places[first][2] for copy, first in found.items()}
+    joined = np.concatenate(hashes)
+    del hashes
+    found = repeated(joined, distance)
+
+    def place(row: int) -> tuple[str, int]:
+        shard = int(np.searchsorted(starts, row, "right")) - 1
+        return names[shard], row - int(starts[shard])
+
+    files = _files(folder, {place(first) for first in found.values()})
+    return {place(copy): files[place(first)] for copy, first in found.items()}
+
+
+def _column(folder: Path, name: str, column: str) -> list[str]:
+    """A column of a shard of crops."""
+    return read_shard(folder / "data" / f"{name}{PARQUET}", [column])[column].to_pylist()
+
+
+def _files(folder: Path, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """SOURCE/FILE of some rows (shard, row)."""
+    found: dict[tuple[str, int], str] = {}
+    for name, rows in groupby(sorted(places), key=lambda place: place[0]):
+        sources, files = _column(folder, name, "source"), _column(folder, name, "file")
+        found |= {(name, row): f"{sources[row]}/{files[row]}" for _, row in rows}
+    return found
 
 
 def _distinct(folder: Path, name: str, copies: dict[tuple[str, int], str]) -> Made:
     """A shard of crops without the near copies, and why each photo is not in it."""
     import pyarrow as pa
 
-    table = read_shard(folder / "data" / f"{name}.parquet")
+    table = read_shard(folder / "data" / f"{name}{PARQUET}")
     report = read_json(folder / "reports" / "align" / f"{name}.json")
     drop = [row for row in range(len(table)) if (name, row) in copies]
     for row in drop:
@@ -177,13 +224,42 @@ def _distinct(folder: Path, name: str, copies: dict[tuple[str, int], str]) -> Ma
     return Made(kept, {**report, "kept": len(kept)})
 
 
-def finish(output: Path, jobs: list[Job]) -> None:
-    """Remove the first half when every shard of the second is there."""
-    if is_complete(output, jobs) and (output / FACES).is_dir():
-        done = output / f"{FACES}.done"  # half of a folder would be taken for one to go on with
-        shutil.rmtree(done, ignore_errors=True)
-        (output / FACES).replace(done)
-        shutil.rmtree(done, ignore_errors=True)
+# --- The end of the first half -----------------------------------------------------------------------------
+
+
+def start(output: Path, share: Share | None = None) -> None:
+    """Say that this process may read the first half; to be called before it looks whether it has to."""
+    _mark(output, share or own_share()).unlink(missing_ok=True)
+
+
+def finish(output: Path, jobs: list[Job], share: Share | None = None) -> None:
+    """Remove the first half when every shard of the second is there and no process reads it any more."""
+    share = share or own_share()
+    if not (output / FACES).is_dir():
+        return
+    with suppress(OSError):  # another process removes it at this moment
+        _mark(output, share).touch()
+        others = (_mark(output, Share(index, share.count)) for index in range(share.count))
+        if is_complete(output, jobs) and all(mark.is_file() for mark in others):
+            done = output / f"{FACES}.done"  # half of a folder would be taken for one to go on with
+            shutil.rmtree(done, ignore_errors=True)
+            (output / FACES).replace(done)
+            shutil.rmtree(done, ignore_errors=True)
+
+
+def _mark(output: Path, share: Share) -> Path:
+    """The file that says that a process has done with the first half."""
+    return output / FACES / f"done-{share.index}-of-{share.count}"
+
+
+@contextmanager
+def unless_complete(output: Path, jobs: list[Job]) -> Iterator[None]:
+    """What goes wrong in the first half is nothing where the second is there: its files may just be removed."""
+    try:
+        yield
+    except (UserError, OSError):
+        if not is_complete(output, jobs):
+            raise
 
 
 def settings_dict(settings: AlignSettings) -> dict[str, Any]:
@@ -193,7 +269,10 @@ def settings_dict(settings: AlignSettings) -> dict[str, Any]:
 
 def check_sources(source: Path, names: Sequence[str]) -> None:
     """Raise `UserError` for a source that the set does not have."""
-    there = sorted({record.source for record in all_records(source)})
+    shards = shards_of(source) if names else ()
+    there = sorted(
+        {name for shard in shards for name in read_shard(shard.path, ["source"])["source"].unique().to_pylist()}
+    )
     for name in names:
         if name not in there:
             raise UserError(f"--aligned {name} is no source of {source}; there are {', '.join(there)}")

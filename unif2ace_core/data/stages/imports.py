@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,16 @@ ROWS = 500  # of a shard
 
 
 def import_jobs(importer: Importer, rows_per_shard: int = ROWS, limit: int | None = None) -> list[Job]:
-    """Shards of a source, each split's rows in the source's order; `limit` takes so many of each split only."""
+    """Shards of one split each, rows in the source's order; `limit` takes so many of each split of each source."""
     by_split: dict[str, list[Row]] = {}
+    taken: Counter[tuple[str, str]] = Counter()
     for row in importer.rows():
-        by_split.setdefault(row.split, []).append(row)
+        key = importer.source_of(row), row.split
+        taken[key] += 1
+        if limit is None or taken[key] <= limit:
+            by_split.setdefault(row.split, []).append(row)
     jobs = []
-    for split in sorted(by_split):
-        rows = by_split[split][:limit]
+    for split, rows in sorted(by_split.items()):
         for number, start in enumerate(range(0, len(rows), rows_per_shard)):
             jobs.append(_job(importer, shard_name(split, number), rows[start : start + rows_per_shard]))
     return jobs

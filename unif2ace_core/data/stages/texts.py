@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STYLES = ("dense", "medium", "short", "tags")
-Rewriter = Callable[[Sequence[Caption]], tuple[Sequence[Caption], Mapping[str, int]]]
+Rewriter = Callable[[Sequence[Caption], str], tuple[Sequence[Caption], Mapping[str, int]]]  # of a shard, by its name
 
 
 def own_random(record: FaceRecord, seed: int, stage: str) -> random.Random:
@@ -39,17 +39,18 @@ def caption_jobs(source: Path, styles: Sequence[str], seed: int, rewriter: Rewri
 
 
 def _caption_job(shard: Shard, styles: tuple[str, ...], seed: int, rewriter: Rewriter | None) -> Job:
-    return Job(shard.name, lambda: _captioned(read_shard(shard.path), styles, seed, rewriter))
+    return Job(shard.name, lambda: _captioned(shard, styles, seed, rewriter))
 
 
-def _captioned(table: pa.Table, styles: tuple[str, ...], seed: int, rewriter: Rewriter | None) -> Made:
+def _captioned(shard: Shard, styles: tuple[str, ...], seed: int, rewriter: Rewriter | None) -> Made:
+    table = read_shard(shard.path)
     rows: list[list[Caption]] = []
     for record in records_of(table):
         rng = own_random(record, seed, "caption")
         rows.append([make_caption(record, style, rng) for style in styles])
     counts: Mapping[str, int] = {}
     if rewriter:
-        flat, counts = rewriter([caption for row in rows for caption in row])
+        flat, counts = rewriter([caption for row in rows for caption in row], shard.name)
         rows = [list(flat[start : start + len(styles)]) for start in range(0, len(flat), len(styles))]
     values = [[_caption_value(caption) for caption in row] for row in rows]
     said = Counter(caption.style for row in rows for caption in row for _ in caption.attributes)
