@@ -72,6 +72,9 @@ _unif2ace() {
         data:--distance) :; return ;;
         data:--model) _unif2ace_files -f; return ;;
         data:--output|data:-o) _unif2ace_files -f; return ;;
+        data:--model) _unif2ace_files -f; return ;;
+        data:--calibration) :; return ;;
+        data:--output|data:-o) _unif2ace_files -f; return ;;
         data:--styles) :; return ;;
         data:--rewriter-url) :; return ;;
         data:--rewriter-model) :; return ;;
@@ -84,6 +87,19 @@ _unif2ace() {
         data:--codec) _unif2ace_files -f; return ;;
         data:--clip) :; return ;;
         data:--face) :; return ;;
+        data:--output|data:-o) _unif2ace_files -f; return ;;
+        data:--samples) :; return ;;
+        data:--seed) :; return ;;
+        data:--tokenizer) _unif2ace_files -f; return ;;
+        data:--limit) :; return ;;
+        data:--distance) :; return ;;
+        data:--output|data:-o) _unif2ace_files -f; return ;;
+        data:--model) _unif2ace_files -f; return ;;
+        data:--precision) :; return ;;
+        data:--split) COMPREPLY=($(compgen -W "train val" -- "$current")); return ;;
+        data:--output|data:-o) _unif2ace_files -f; return ;;
+        data:--format) :; return ;;
+        data:--rows) :; return ;;
         model:--output|model:-o) _unif2ace_files -f; return ;;
         model:--codec) _unif2ace_files -f; return ;;
         model:--tokenizer) _unif2ace_files -f; return ;;
@@ -100,7 +116,7 @@ _unif2ace() {
         train) flags="--data --output -o --preset --resume --dry-run --json --quiet -q --debug --help -h"; words="codec clip face locate model"; files=no ;;
         eval) flags="--data --split --limit --seed --output -o --paper --json --quiet -q --debug --model --device --help -h"; words="answers generation likelihood codec"; files=no ;;
         quantize) flags="--bits --output -o --data --limit --force -f --json --quiet -q --debug --device --help -h"; words="mini"; files=yes ;;
-        data) flags="--output -o --mapping --val-share --limit --rows --seed --json --quiet -q --debug --output -o --aligned --pixels --smallest --sharpness --distance --model --json --quiet -q --debug --output -o --styles --rewriter-url --rewriter-model --seed --json --quiet -q --debug --output -o --count --seed --json --quiet -q --debug --output -o --model --codec --clip --face --json --quiet -q --debug --help -h"; words="import align caption questions encode"; files=yes ;;
+        data) flags="--output -o --mapping --val-share --limit --rows --seed --json --quiet -q --debug --output -o --aligned --pixels --smallest --sharpness --distance --model --json --quiet -q --debug --output -o --model --calibration --json --quiet -q --debug --output -o --styles --rewriter-url --rewriter-model --seed --json --quiet -q --debug --output -o --count --seed --json --quiet -q --debug --output -o --model --codec --clip --face --json --quiet -q --debug --output -o --samples --seed --tokenizer --json --quiet -q --debug --limit --distance --json --quiet -q --debug --output -o --model --precision --split --force -f --json --quiet -q --debug --output -o --format --rows --json --quiet -q --debug --help -h"; words="import align annotate caption questions encode stats check calibrate export"; files=yes ;;
         model) flags="--output -o --codec --tokenizer --dtype --pixels --seed --force -f --json --quiet -q --debug --output -o --weights --force -f --json --quiet -q --debug --help -h"; words="convert expert"; files=yes ;;
         completion) flags="--debug --help -h"; words="bash zsh fish"; files=no ;;
     esac
