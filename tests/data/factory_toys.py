@@ -7,7 +7,7 @@ from typing import Any
 
 from unif2ace_core.data.importers import open_importer
 from unif2ace_core.data.shards import VERSION, Share, following, is_complete, run_stage
-from unif2ace_core.data.stages.align import FACES, AlignSettings, distinct_jobs, face_jobs, finish, settings_dict
+from unif2ace_core.data.stages.align import FACES, AlignSettings, distinct_jobs, face_jobs, finish, settings_dict, start
 from unif2ace_core.data.stages.imports import import_jobs
 from unif2ace_core.data.stages.texts import STYLES, caption_jobs, question_jobs
 
@@ -28,10 +28,11 @@ def aligned(source: Path, output: Path, share: Share | None = None, settings: Al
     """Both halves of `data align`."""
     stages = following(source, "align", settings_dict(settings))
     jobs = distinct_jobs(source, output, settings)
+    start(output, share)
     if not is_complete(output, jobs):
         run_stage(output / FACES, stages, face_jobs(source, settings, no_locator), share)
     run_stage(output, stages, jobs, share)
-    finish(output, jobs)
+    finish(output, jobs, share)
     return output
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factory_toys import contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -103,11 +104,6 @@ def annotate(source: Path, output: Path, model: Path, share: Share | None = None
 @pytest.fixture(scope="module")
 def annotated(faces: Path, embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return annotate(faces, tmp_path_factory.mktemp("annotated") / "set", embedded)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a data set."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def rows_of(folder: Path) -> list[dict]:

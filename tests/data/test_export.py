@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from factory_toys import contents
 from PIL import Image
 
 from unif2ace_core.data.importers import open_importer
@@ -81,10 +82,6 @@ def exported(source: Path, output: Path, share: Share | None = None, rows: int =
 def rows_of(folder: Path) -> dict[str, dict[str, Any]]:
     rows = [row for shard in shards_of(folder) for row in read_shard(shard.path, KEPT).to_pylist()]
     return {row["file"]: row for row in rows}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from factory_toys import FRAMED, Killed, aligned, asked, captioned, contents, imported, no_locator
 from PIL import Image, ImageFilter
 
 from unif2ace_core.data import shards
@@ -17,11 +18,9 @@ from unif2ace_core.data.card import card, write_card
 from unif2ace_core.data.importers import open_importer
 from unif2ace_core.data.parse import parse
 from unif2ace_core.data.shards import (
-    VERSION,
     Job,
     Share,
     following,
-    is_complete,
     own_share,
     read_shard,
     record_of,
@@ -33,7 +32,6 @@ from unif2ace_core.data.shards import (
 from unif2ace_core.data.sources import read_records
 from unif2ace_core.data.stages.align import (
     FACES,
-    AlignSettings,
     decoded,
     distinct_jobs,
     face_jobs,
@@ -44,51 +42,8 @@ from unif2ace_core.data.stages.align import (
 )
 from unif2ace_core.data.stages.hashes import difference_hash, repeats
 from unif2ace_core.data.stages.imports import import_jobs
-from unif2ace_core.data.stages.texts import STYLES, all_records, caption_jobs, question_jobs
+from unif2ace_core.data.stages.texts import STYLES, all_records, caption_jobs
 from unif2ace_core.errors import UserError
-
-FRAMED = AlignSettings(aligned=("mine",), pixels=64, smallest=0, distance=6)
-
-
-class Killed(BaseException):
-    """What no code catches, as a signal."""
-
-
-def imported(data: Path, output: Path, rows: int = 4) -> Path:
-    """The photos of a packed folder as a data set of small shards."""
-    run_stage(output, [{"stage": "import", "version": VERSION}], import_jobs(open_importer("packed", data), rows))
-    return output
-
-
-def aligned(source: Path, output: Path, share: Share | None = None, settings: AlignSettings = FRAMED) -> Path:
-    """Both halves of `data align`."""
-    stages = following(source, "align", settings_dict(settings))
-    jobs = distinct_jobs(source, output, settings)
-    start(output, share)
-    if not is_complete(output, jobs):
-        run_stage(output / FACES, stages, face_jobs(source, settings, no_locator), share)
-    run_stage(output, stages, jobs, share)
-    finish(output, jobs, share)
-    return output
-
-
-def no_locator() -> Any:
-    raise AssertionError("nothing has to be located")
-
-
-def captioned(source: Path, output: Path, share: Share | None = None) -> Path:
-    run_stage(output, following(source, "caption", {}), caption_jobs(source, STYLES, 0), share)
-    return output
-
-
-def asked(source: Path, output: Path, share: Share | None = None) -> Path:
-    run_stage(output, following(source, "questions", {}), question_jobs(source, 8, 0), share)
-    return output
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a data set."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture

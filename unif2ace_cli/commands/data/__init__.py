@@ -7,8 +7,11 @@ Every stage reads a data set and writes another one. It may be stopped at any ti
 from __future__ import annotations
 
 from unif2ace_cli.app import Entry
+from unif2ace_cli.commands.data.annotate import annotate, calibrate
 from unif2ace_cli.commands.data.encode import encode
+from unif2ace_cli.commands.data.export import export
 from unif2ace_cli.commands.data.photos import align, import_
+from unif2ace_cli.commands.data.reports import check, stats
 from unif2ace_cli.commands.data.texts import caption, questions
 
 USAGE = "COMMAND"
@@ -32,7 +35,12 @@ def run() -> None:
 SUBCOMMANDS = {
     "import": (import_, "KIND SRC -o DIR [OPTIONS]", Entry("Read photos and labels of a source.")),
     "align": (align, "SRC -o DIR [OPTIONS]", Entry("Find faces, frame them, drop what is no use.")),
+    "annotate": (annotate, "SRC -o DIR [OPTIONS]", Entry("Fill in labels that a model is sure of.")),
     "caption": (caption, "SRC -o DIR [OPTIONS]", Entry("Write captions from the labels.")),
     "questions": (questions, "SRC -o DIR [OPTIONS]", Entry("Ask what the labels can answer.")),
     "encode": (encode, "SRC -o DIR [OPTIONS]", Entry("Store codes and features for training.")),
+    "stats": (stats, "SET [-o FILE.html] [OPTIONS]", Entry("Count what is in a set; a page to look at.")),
+    "check": (check, "SET [OPTIONS]", Entry("Find what is wrong with a set.")),
+    "calibrate": (calibrate, "SET [-o FILE] [OPTIONS]", Entry("Measure how sure a model has to be to annotate.")),
+    "export": (export, "SRC -o DIR [OPTIONS]", Entry("Write WebDataset tars for other loaders.")),
 }
