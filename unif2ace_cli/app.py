@@ -43,7 +43,7 @@ COMMANDS = {
     "train": Entry("Train a part of the model, or the model."),
     "eval": Entry("Measure a model on held-out faces."),
     "quantize": Entry("Make a model smaller: 8 or 4 bits."),
-    "data": Entry("Make a data set of faces: import, align, caption, ask."),
+    "data": Entry("Make a data set of faces with captions and questions."),
     "model": Entry("Take over another model's weights."),
     "completion": Entry("Print the completion script of a shell.", hidden=True),
 }

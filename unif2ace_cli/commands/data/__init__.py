@@ -1,7 +1,8 @@
-"""The data factory: `unif2ace data import | align | caption | questions`, from labelled photos to a captioned data set.
+"""The data factory, `unif2ace data`: from photos, with labels or without, to training data, stage by stage.
 
-Every stage reads a data set and writes another one. It may be stopped at any time and goes on where it was;
-`accelerate launch --num_processes N -m unif2ace_cli data ...` divides the shards among processes.
+Every stage reads a data set and writes another one; `stats` and `check` look at one. A stage may be stopped at any
+time and goes on where it was; `accelerate launch --num_processes N -m unif2ace_cli data ...` divides the shards among
+processes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ USAGE = "COMMAND"
 
 
 def run() -> None:
-    """Make a data set of faces: import, align, caption, ask.
+    """Make a data set of faces with captions and questions.
 
     [dim]unif2ace data import packed data/ -o sets/raw[/dim]
 

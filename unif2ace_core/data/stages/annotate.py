@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +24,7 @@ from unif2ace_core.data.exclusions import fits
 from unif2ace_core.data.pixels import framed_photo
 from unif2ace_core.data.sets import check_aligned
 from unif2ace_core.data.shards import Job, Made, Shard, digest, read_shard, shards_of, with_column
+from unif2ace_core.data.stages.threads import one_thread
 from unif2ace_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,19 +100,6 @@ def _heads(clip: ClipEncoder, images: Any) -> np.ndarray:
     """Attribute logits and age in years, one after the other: (B, ATTRIBUTE_LOGITS + 1)."""
     found = clip.features(images)
     return np.concatenate([found.attributes.numpy(), found.age.numpy()[:, None]], 1)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch: sums of several depend on how many there are."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def image_files(table: pa.Table) -> list[bytes]:

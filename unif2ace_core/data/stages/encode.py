@@ -1,7 +1,8 @@
 """`unif2ace data encode`: image codes and expert features as columns, so that training need not look at photos.
 
 A row of `codes` holds the codes of both views, the photo as it is and mirrored, one after the other; `clip` and `face`
-likewise, in fp16. stages.json says which encoders made them; training takes them where those are its own.
+likewise, in fp16. stages.json says which encoders made them; training takes them where those are its own. A process
+computes in one thread: `accelerate launch` uses more cores, and the bytes are the same.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from unif2ace_core.data.pixels import framed_photo
 from unif2ace_core.data.sets import SetRecords, check_aligned
 from unif2ace_core.data.shards import Job, Made, Shard, read_shard, read_stages, shards_of, with_column
+from unif2ace_core.data.stages.threads import one_thread
 from unif2ace_core.train.encode import PARTS, VIEWS, Encoder, encoded_views, fingerprint, load_encoder
 from unif2ace_core.train.loop import native_bf16
 
@@ -55,8 +57,9 @@ def _rows(encoder: Encoder, device: torch.device, kind: str) -> Rows:
 
     def rows(photos: np.ndarray) -> np.ndarray:
         views: list[list[np.ndarray]] = [[] for _ in range(VIEWS)]
-        for _, view, values in encoded_views(photos, encoder, device, kind != "codes" and native_bf16()):
-            views[view].append(values)
+        with one_thread():
+            for _, view, values in encoded_views(photos, encoder, device, kind != "codes" and native_bf16()):
+                views[view].append(values)
         return np.stack([np.concatenate(each) for each in views], 1).reshape(len(photos), -1)
 
     return rows
