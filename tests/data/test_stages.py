@@ -94,6 +94,7 @@ def test_a_killed_stage_goes_on_to_the_same_bytes(
     def killed(path: Path, table: Any) -> None:
         if len(written) == 2:
             path.with_name(f".{path.name}.abc.tmp").write_bytes(b"half")
+            (path.parents[1] / "reports" / stage / f".{path.stem}.json.abc.tmp").write_bytes(b"half")
             raise Killed
         written.append(path)
         write(path, table)

@@ -240,16 +240,22 @@ def run_stage(
     """
     share = share or own_share()
     begin(output, stages, jobs)
-    made = 0
+    made, reports = 0, output / "reports" / str(stages[-1]["stage"])
     for job in jobs[share.index :: share.count]:
         path = job.path(output)
-        for rest in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
-            rest.unlink(missing_ok=True)
+        clear(path, reports / f"{job.name}.json")
         if not path.is_file():
             made += _run(output, str(stages[-1]["stage"]), job)
         if on_done:
             on_done(job)
     return made
+
+
+def clear(*paths: Path) -> None:
+    """Remove what a killed process left of these files."""
+    for path in paths:
+        for rest in path.parent.glob(f".{path.name}.*.tmp"):
+            rest.unlink(missing_ok=True)
 
 
 def _run(output: Path, stage: str, job: Job) -> bool:

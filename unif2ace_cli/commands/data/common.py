@@ -57,12 +57,14 @@ def make(
 ) -> None:
     """Make the shards that are not there; the first process waits for the others and says what came of it."""
     from unif2ace_core.data.card import write_card
-    from unif2ace_core.data.shards import own_share, run_stage, wait_for
+    from unif2ace_core.data.shards import STAGES, clear, own_share, run_stage, wait_for
 
     share, stage = own_share(), str(stages[-1]["stage"])
     with reporter.progress(stage, len(jobs[share.index :: share.count])) as advance:
         run_stage(output, stages, jobs, share, lambda job: advance(1))
     wait_for(output, jobs)
+    if share.index == 0:
+        clear(output / STAGES, output / "README.md")
     if show and share.index == 0:
         write_card(output)
         tell(reporter, output, stage)
