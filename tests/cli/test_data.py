@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import factory_toys as toys
 import pytest
 
 
@@ -67,3 +71,22 @@ def test_what_is_wrong_is_said_in_one_line(
     done = command_line("data", *args)
     assert done.code == code and words in done.error and done.err.count("\n") == 1
     assert not Path("x").exists()
+
+
+@pytest.mark.slow
+def test_the_documented_launch_line_starts_processes_that_share_the_work(
+    command_line: Callable[..., Any], raw: str
+) -> None:
+    launcher = Path(sys.executable).parent / "accelerate"
+    if not launcher.exists():
+        pytest.skip("needs the command accelerate beside this Python")
+    Path("work.py").write_text(
+        "import os, pathlib, sys\nfrom unif2ace_cli.app import main\n"
+        "pathlib.Path('rank' + os.environ['RANK']).touch()\nsys.exit(main(sys.argv[1:]))\n"
+    )
+    line = [str(launcher), "launch", "--multi_gpu", "--num_processes", "2", "work.py", "data", "caption", raw, "-o"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    subprocess.run([*line, "two"], check=True, capture_output=True, timeout=120, env=environment)
+    assert Path("rank0").exists() and Path("rank1").exists()
+    assert command_line("data", "caption", raw, "-o", "one").code == 0
+    assert toys.contents(Path("two")) == toys.contents(Path("one"))

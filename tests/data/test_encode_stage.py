@@ -15,7 +15,7 @@ import torch
 
 from unif2ace_core.data import shards
 from unif2ace_core.data.sets import SetRecords
-from unif2ace_core.data.shards import Share, following, read_shard, run_stage, shards_of
+from unif2ace_core.data.shards import Share, following, read_shard, run_stage, shards_of, write_shard
 from unif2ace_core.data.stages.encode import encode_jobs, encode_settings
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import ClipConfig, ClipEncoder
@@ -129,3 +129,11 @@ def test_rows_keep_their_photos_and_lists_have_one_length(faces: Path, parts: Pa
 def test_photos_that_are_not_aligned_are_refused(made_up_faces: Path, parts: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not aligned"):
         encode(toys.imported(made_up_faces, tmp_path / "raw"), tmp_path / "encoded", parts)
+
+
+def test_an_empty_shard_has_the_types_of_the_others(faces: Path, parts: Path, tmp_path: Path) -> None:
+    thin = toys.captioned(faces, tmp_path / "thin")
+    first, *rest = shards_of(thin)
+    write_shard(first.path, read_shard(first.path).slice(0, 0))
+    schemas = [read_shard(shard.path).schema for shard in shards_of(encode(thin, tmp_path / "encoded", parts))]
+    assert len(rest) == len(schemas) - 1 and all(schema == schemas[0] for schema in schemas)

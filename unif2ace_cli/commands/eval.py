@@ -32,7 +32,7 @@ def run(
             "--data",
             metavar="DIR",
             show_default=False,
-            help="Folder with NAME.csv beside NAME.zip, or a set made by 'unif2ace data' (required).",
+            help="Folder with NAME.csv beside NAME.zip, a set made by 'unif2ace data', or one on the hub (required).",
         ),
     ] = None,
     split: Annotated[

@@ -7,7 +7,7 @@ photos are read from the Parquet shards, one row group at a time.
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXTS = ("captions", "questions")  # columns
-PHOTO_STAGES = ("import", "align")  # those that decide which photos there are, and what they look like
 BATCH = 1024  # rows looked at together
 
 
@@ -39,7 +38,8 @@ def data_directory(data: str) -> Path:
         UserError: there is neither, or the set on the hub was not made by `unif2ace data`.
     """
     path = Path(data).expanduser()
-    if path.exists() or data.count("/") != 1 or data.startswith((".", "/", "~")):
+    named = data.count("/") == 1 and not data.startswith((".", "/", "~"))
+    if not named or path.parent.is_dir():  # what was to lie here is not looked for elsewhere
         return path
     found = _download(data)
     if not is_set(found):
@@ -82,7 +82,8 @@ class SetRecords(Sequence[FaceRecord]):
         """Raises `UserError` for a set that is not complete, or whose photos are not aligned."""
         check_aligned(directory)
         self.directory, self.split, self.sources = directory, split, sources
-        self.shards = [shard for shard in shards_of(directory) if shard.name.rpartition("-")[0] == split]
+        own = (shard for shard in shards_of(directory) if shard.name.rpartition("-")[0] == split)
+        self.shards = [shard for shard in own if row_count(shard)]
 
     @cached_property
     def rows(self) -> datasets.Dataset:
@@ -96,8 +97,8 @@ class SetRecords(Sequence[FaceRecord]):
         return self.rows.select_columns(RECORD_COLUMNS)
 
     def has(self, column: str) -> bool:
-        """Whether the set has such a column."""
-        return bool(self.shards) and column in columns_of(self.shards[0].path)
+        """Whether every shard has such a column."""
+        return bool(self.shards) and all(column in columns_of(shard.path) for shard in self.shards)
 
     def texts(self, row: int) -> dict[str, Any]:
         """`captions` and `questions` of a row, those there are."""
@@ -137,11 +138,12 @@ class SetRecords(Sequence[FaceRecord]):
 
     @cached_property
     def key(self) -> str:
-        """What the photos and their order depend on; the same for sets that differ in texts alone."""
-        stages = [stage for stage in read_stages(self.directory) if stage["stage"] in PHOTO_STAGES]
-        shards = [(shard.name, row_count(shard)) for shard in self.shards]
-        parts = json.dumps([stages, shards, self.split, self.sources], sort_keys=True)
-        return hashlib.sha256(parts.encode()).hexdigest()[:16]
+        """Hash of the photos and their order; the same for sets that differ in texts alone."""
+        found = hashlib.sha256()
+        for images in self.column("image"):
+            for value in images.field("bytes"):
+                found.update(hashlib.sha256(value.as_buffer()).digest())
+        return found.hexdigest()[:16]
 
 
 def photos_of(directory: Path, keys: Collection[Key]) -> Iterator[tuple[Key, bytes]]:
@@ -174,22 +176,33 @@ def row_groups(shard: Shard, columns: Sequence[str]) -> Iterator[pa.Table]:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=list(columns))
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{shard.path} cannot be read ({error}); delete it and run its stage again") from error
+        raise unreadable(shard, error) from error
 
 
 def row_count(shard: Shard) -> int:
-    """Rows of a shard, from its end, without reading them."""
+    """Rows of a shard, from its end, without reading them. Raises `UserError` where it is damaged."""
+    import pyarrow as pa
     from pyarrow import parquet
 
-    return parquet.read_metadata(shard.path).num_rows
+    try:
+        return parquet.read_metadata(shard.path).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(shard, error) from error
+
+
+def unreadable(shard: Shard, error: Exception) -> UserError:
+    """What to say of a damaged shard."""
+    return UserError(f"{shard.path} cannot be read ({error}); delete it and run its stage again")
 
 
 def _mapped(shards: Sequence[Shard], columns: Sequence[str]) -> datasets.Dataset:
     """Columns of shards, memory-mapped: HF `datasets` writes them to its cache the first time."""
     import datasets
 
-    shown = datasets.is_progress_bar_enabled()
+    shown, logger = datasets.is_progress_bar_enabled(), logging.getLogger("datasets")
+    level = logger.level
     datasets.disable_progress_bars()
+    logger.setLevel(logging.CRITICAL)  # what goes wrong is said below
     try:
         files = [str(shard.path) for shard in shards]
         return datasets.load_dataset(
@@ -199,7 +212,13 @@ def _mapped(shards: Sequence[Shard], columns: Sequence[str]) -> datasets.Dataset
             split="train",
             cache_dir=str(cache_directory() / "datasets"),
         )
+    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+        where, cause = shards[0].path.parent.parent, error.__cause__ or error
+        raise UserError(
+            f"{where} cannot be read into {cache_directory()} ({cause}); 'unif2ace data check {where}' finds damage"
+        ) from error
     finally:
+        logger.setLevel(level)
         if shown:
             datasets.enable_progress_bars()
 

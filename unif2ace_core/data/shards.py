@@ -120,8 +120,12 @@ def write_shard(path: Path, table: pa.Table) -> None:
     from pyarrow import parquet
 
     table = table.replace_schema_metadata({"huggingface": hub_features(table.schema)})
-    with replacing(path) as temporary:
-        parquet.write_table(table, temporary, compression="zstd", row_group_size=256, write_page_index=False)
+    with (
+        replacing(path) as temporary,
+        parquet.ParquetWriter(temporary, table.schema, compression="zstd", write_page_index=False) as writer,
+    ):
+        if len(table):  # HF `datasets` cannot read a row group without rows
+            writer.write_table(table, row_group_size=256)
 
 
 @lru_cache(maxsize=8)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from unif2ace_core.data.sets import is_set
+from unif2ace_core.data.shards import STAGES, own_share
 from unif2ace_core.errors import UserError
 from unif2ace_core.train.loop import Progress, Task, check_output, train
 from unif2ace_core.train.options import TrainConfig, with_overrides
 from unif2ace_core.train.processes import leave_processes, main_process_first
 from unif2ace_core.train.recipes import RECIPES
+from unif2ace_core.weights.configs import read_json
+from unif2ace_core.weights.store import write_text_atomic
+
+logger = logging.getLogger(__name__)
 
 
 def load_recipe(name: str, overrides: Mapping[str, str]) -> tuple[ModuleType, TrainConfig]:
@@ -49,6 +57,16 @@ def build_task(module: ModuleType, config: TrainConfig, data: Path, output: Path
         return module.build(config, data, output)
 
 
+def note_data(data: Path, output: Path, resume: bool) -> None:
+    """Write down what is learned from; a run that goes on with other data says so, as it does of other settings."""
+    made = hashlib.sha256((data / STAGES).read_bytes()).hexdigest()[:16] if is_set(data) else ""
+    found, path = {"data": str(data.resolve()), "stages": made}, output / "data.json"
+    saved = read_json(path) if resume and path.is_file() else found
+    if saved != found:
+        logger.warning("resuming with other data than before: %s, now %s", saved.get("data"), found["data"])
+    write_text_atomic(path, json.dumps(found, indent=1) + "\n")
+
+
 def run(
     recipe: str,
     data: Path,
@@ -61,6 +79,8 @@ def run(
     module, config = load_recipe(recipe, overrides or {})
     check_output(output, resume)  # before the data are read, which may take long
     task = build_task(module, config, data, output)
+    if own_share().index == 0:
+        note_data(data, output, resume)
     last: dict[str, float] = {}
 
     def note(progress: Progress) -> None:

@@ -1,8 +1,8 @@
 """The data factory, `unif2ace data`: from photos, with labels or without, to training data, stage by stage.
 
 Every stage reads a data set and writes another one; `stats` and `check` look at one. A stage may be stopped at any
-time and goes on where it was; `accelerate launch --num_processes N -m unif2ace_cli data ...` divides the shards among
-processes.
+time and goes on where it was; `accelerate launch --multi_gpu --num_processes N -m unif2ace_cli data ...` divides the
+shards among processes, with or without GPUs.
 """
 
 from __future__ import annotations

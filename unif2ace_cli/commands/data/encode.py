@@ -40,7 +40,7 @@ def encode(
 
     [dim]unif2ace data encode sets/asked -o sets/encoded[/dim]
 
-    [dim]accelerate launch --num_processes 8 -m unif2ace_cli data encode sets/asked -o sets/encoded[/dim]
+    [dim]accelerate launch --multi_gpu --num_processes 8 -m unif2ace_cli data encode sets/asked -o sets/encoded[/dim]
     """
     reporter = Reporter(json=json, quiet=quiet)
     place = required(output, "encode")

@@ -67,11 +67,11 @@ def _rows(encoder: Encoder, device: torch.device, kind: str) -> Rows:
 
 def _encoded(table: pa.Table, pixels: int, encoders: Mapping[str, Rows]) -> Made:
     """The rows with a column for each encoder."""
-    files = table["image"].combine_chunks().field("bytes").to_pylist()
-    photos = np.stack([framed_photo(file, pixels) for file in files]) if files else None
+    files = table["image"].combine_chunks().field("bytes").to_pylist() if len(table) else []
+    blank = np.zeros((1, pixels, pixels, 3), np.uint8)  # tells an empty shard's types
+    photos = np.stack([framed_photo(file, pixels) for file in files]) if files else blank
     for kind, encoder in encoders.items():
-        rows = np.zeros((0, 1), np.int16) if photos is None else encoder(photos)
-        table = with_fixed_lists(table, kind, rows)
+        table = with_fixed_lists(table, kind, encoder(photos)[: len(table)])
     return Made(table, {"rows": len(table)})
 
 
