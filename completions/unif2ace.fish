@@ -11,7 +11,7 @@ complete -c unif2ace -n __fish_use_subcommand -a describe -d 'Describe the face 
 complete -c unif2ace -n __fish_use_subcommand -a train -d 'Train a part of the model, or the model'
 complete -c unif2ace -n __fish_use_subcommand -a eval -d 'Measure a model on held-out faces'
 complete -c unif2ace -n __fish_use_subcommand -a quantize -d 'Make a model smaller'
-complete -c unif2ace -n __fish_use_subcommand -a data -d 'Make a data set of faces'
+complete -c unif2ace -n __fish_use_subcommand -a data -d 'Make a data set of faces with captions and questions'
 complete -c unif2ace -n __fish_use_subcommand -a model -d 'Take over another models weights'
 
 complete -c unif2ace -n '__fish_seen_subcommand_from generate' -s n -l count -x -d 'Images per prompt'
@@ -69,7 +69,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from train' -l debug -d 'Show th
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l help -s h -d 'Show this message and exit'
 
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -a 'answers generation likelihood codec'
-complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l data -x -a '(__fish_complete_directories)' -d 'Folder with NAME.csv beside NAME.zip, or a set made by unif2ace data (required)'
+complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l data -x -a '(__fish_complete_directories)' -d 'Folder with NAME.csv beside NAME.zip, a set made by unif2ace data, or one on the hub (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l split -x -a 'train val' -d 'Part of the data'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l limit -x -d 'Use at most N items per suite'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l seed -x -d 'Seed of every draw'

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,10 @@ def test_a_calibration_of_another_expert_is_refused_in_one_line(
         (("calibrate", "faces", "-o", "x", "--precision", "1.5"), 2, "precision"),
         (("calibrate", "faces", "-o", "nowhere/x"), 1, "nowhere"),
         (("calibrate", "raw", "-o", "x"), 1, "not aligned"),
+        (("annotate", "nope", "-o", "x"), 1, "nope holds no data set"),
+        (("calibrate", "nope", "-o", "x"), 1, "nope holds no data set"),
+        (("encode", "nope", "-o", "x"), 1, "nope holds no data set"),
+        (("encode", "raw", "-o", "x"), 1, "not aligned"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
@@ -124,3 +130,14 @@ def test_what_is_wrong_is_said_in_one_line(
     done = command_line("data", *args)
     assert done.code == code and words in done.error and done.err.count("\n") == 1
     assert not Path("x").exists()
+
+
+@pytest.mark.parametrize("command", ["annotate", "calibrate", "encode"])
+def test_a_folder_that_is_no_set_is_named_before_torch_is_imported(tmp_path: Path, command: str) -> None:
+    program = (
+        "import sys\nfrom unif2ace_cli.app import main\n"
+        f"code = main(['data', '{command}', 'nope', '-o', 'x'])\n"
+        "assert code == 1 and 'torch' not in sys.modules, code\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "nope holds no data set" in done.stderr, done.stderr

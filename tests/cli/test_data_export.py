@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +38,26 @@ def test_a_set_goes_into_tars_and_comes_back(command_line: Callable[..., Any], r
     for name in ("train-00000", "train-00001", "val-00000", "val-00001"):
         paths = [Path(folder) / "data" / f"{name}.parquet" for folder in (raw, "back")]
         assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_other_tars_of_the_same_names_are_another_source(command_line: Callable[..., Any], raw: str) -> None:
+    assert command_line("data", "export", raw, "-o", "tars").code == 0
+    for folder in ("tars", "copy"):
+        assert command_line("data", "import", "webdataset", folder, "-o", folder + "_back").code == 0
+        if folder == "tars":
+            shutil.copytree("tars", "copy")
+    book = Path("tars_back/stages.json").read_bytes()
+    assert Path("copy_back/stages.json").read_bytes() == book
+    tar = Path("copy/data/train-00000.tar")
+    tar.write_bytes(tar.read_bytes().replace(b'"Male": "no"', b'"Male": ""  '))
+    done = command_line("data", "import", "webdataset", "copy", "-o", "copy_back")
+    assert done.code == 1 and "was begun otherwise (import: input" in done.error
+    assert command_line("data", "import", "webdataset", "copy", "-o", "new").code == 0
+    assert Path("new/stages.json").read_bytes() != book
+
+
+def test_help_says_what_is_left_out(command_line: Callable[..., Any]) -> None:
+    assert "are left out" in " ".join(command_line("data", "export", "--help").out.split())
 
 
 def test_a_second_export_changes_nothing_and_other_settings_are_refused(

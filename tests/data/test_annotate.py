@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ from unif2ace_core.data.calibration import (
 from unif2ace_core.data.check_rules import contradictions
 from unif2ace_core.data.exclusions import excluded, fits
 from unif2ace_core.data.importers import open_importer
-from unif2ace_core.data.shards import Share, digest, following, read_shard, run_stage, shards_of
+from unif2ace_core.data.shards import Share, digest, following, read_shard, run_stage, shards_of, write_shard
 from unif2ace_core.data.sources import PhotoStore, read_records
 from unif2ace_core.data.stages.annotate import (
     Guess,
@@ -217,6 +218,34 @@ def test_a_split_without_labels_or_photos_is_named(faces: Path, embedded: Path, 
         calibrate(plain, "train", embedded, "mini", 0.9)
 
 
+def test_shards_without_rows_are_passed_over(faces: Path, annotated: Path, embedded: Path, tmp_path: Path) -> None:
+    for name, source in (("faces", faces), ("annotated", annotated)):
+        some, none = (Path(shutil.copytree(source, tmp_path / f"{name}{end}")) for end in ("-some", "-none"))
+        shards = shards_of(none)
+        empty = read_shard(shards[0].path).slice(0, 0)
+        for shard in shards:
+            write_shard(shard.path, empty)
+        with pytest.raises(UserError, match="no labelled photos in train"):
+            calibrate(none, "train", embedded, "mini", 0.9)
+        write_shard(shards_of(some)[0].path, empty)
+        assert calibrate(some, "train", embedded, "mini", 0.9).attributes["Smiling"].photos > 0
+
+
+@pytest.mark.parametrize("content", [b"", b"no Parquet", None])
+def test_damaged_shards_end_a_calibration_in_one_line(
+    faces: Path, embedded: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    copy = Path(shutil.copytree(faces, tmp_path / "copy"))
+    path = shards_of(copy)[3].path
+    if content is None:
+        write_shard(path, read_shard(path).drop_columns(["labels"]).replace_schema_metadata(None))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{path.name} (cannot be read|has no column 'labels')") as error:
+        calibrate(copy, "train", embedded, "mini", 0.9)
+    assert "\n" not in str(error.value)
+
+
 # --- What is filled ----------------------------------------------------------------------------------------------
 
 VALUES = st.fixed_dictionaries({}, optional={each.name: st.sampled_from(each.values) for each in SCHEMA})
@@ -325,6 +354,11 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert digest(read_calibration(tmp_path / NAME)) == digest(written)
 
 
+def edited(text: str, **fields: object) -> str:
+    """A calibration with other fields."""
+    return json.dumps({**json.loads(text), **fields})
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -334,6 +368,20 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
         (lambda text: text.replace('"temperature": 1.0', '"temperature": 0'), "temperature 0"),
         (lambda text: text.replace('"threshold": 0.6', '"threshold": 7'), "threshold 7"),
         (lambda text: text.replace('"photos"', '"pictures"'), "pictures"),
+        (lambda text: text.replace('"precision": 0.6', '"precision": "high"'), "precision is 'high'"),
+        (lambda text: text.replace('"precision": 0.6', '"precision": NaN'), "precision is 'nan'"),
+        (lambda text: text.replace('"precision": 0.6', '"precision": 7'), "precision 7"),
+        (lambda text: edited(text, attributes={}), "attributes is empty"),
+        (lambda text: edited(text, attributes=[]), "attributes is no object"),
+        (lambda text: edited(text, attributes={"Smiling": None}), "attributes.Smiling is missing"),
+        (lambda text: edited(text, attributes={"Smiling": {}}), "attributes.Smiling.values is missing"),
+        (lambda text: edited(text, attributes={"Fame": {"values": {}}}), "attributes.Fame is none of the categories"),
+        (lambda text: edited(text, age=None), "age is missing"),
+        (lambda text: edited(text, age={"photos": 1.5}), "age.photos is '1.5'"),
+        (lambda text: edited(text, age={"photos": 1}), "age.mean_absolute_error is missing"),
+        (lambda text: edited(text, clip=3), "clip is '3'"),
+        (lambda text: text.replace('"threshold": 0.6', '"threshold": "0.6"'), "threshold is '0.6'"),
+        (lambda text: text.replace('"temperature": 1.0', '"temperature": true'), "temperature is 'True'"),
         (lambda text: text.replace('"abc"', '"other"'), "another CLIP expert than that of --model my; run 'unif2ace"),
     ],
 )
@@ -341,7 +389,7 @@ def test_a_file_that_is_no_calibration_is_refused_with_what_to_do(tmp_path: Path
     (tmp_path / NAME).write_text(change(to_json(credulous("abc"))))
     with pytest.raises(UserError, match=words) as error:
         open_calibration(tmp_path / NAME, "abc", "my")
-    assert "\n" not in str(error.value) and ("data calibrate" in str(error.value) or "restore" in str(error.value))
+    assert "\n" not in str(error.value) and NAME in str(error.value) and "data calibrate" in str(error.value)
 
 
 def test_models_without_an_attribute_head_are_refused(tmp_path: Path) -> None:

@@ -299,6 +299,93 @@ def test_labels_of_another_schema_are_named(clean: Path) -> None:
     assert "lacks Bald: string" in check_set(clean).groups["columns"].examples[0].what
 
 
+def with_features(directory: Path, edit: Callable[[int, list[Any]], Any] = lambda place, rows: rows) -> None:
+    """Store clip features of four numbers, those of a shard changed by `edit`."""
+    for place, shard in enumerate(shards_of(directory)):
+        table = read_shard(shard.path)
+        values = edit(place, [[0.5, -1.0, 2.0, float(number)] for number in range(len(table))])
+        if values is not None:
+            column = values if isinstance(values, pa.Array) else pa.array(values, pa.list_(pa.float32()))
+            table = table.append_column("clip", column)
+        write_shard(shard.path, table.replace_schema_metadata(None))
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float16(), 4), pa.list_(pa.float32()), pa.large_list(pa.float32())])
+def test_sound_features_are_no_finding(clean: Path, kind: pa.DataType) -> None:
+    with_features(clean, lambda place, rows: pa.array([[np.float16(n) for n in row] for row in rows], kind))
+    assert counts(check_set(clean)) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "clip is null"),
+        ([1.0, 2.0, 3.0], "clip has 3 numbers where others have 4"),
+        ([1.0, None, 3.0, 4.0], "without a finite number"),
+        ([1.0, float("nan"), 3.0, 4.0], "without a finite number"),
+        ([1.0, float("inf"), 3.0, 4.0], "without a finite number"),
+    ],
+)
+def test_features_that_training_cannot_take_are_found(clean: Path, value: Any, words: str) -> None:
+    with_features(clean, lambda place, rows: [*rows[:2], value, *rows[3:]] if place == 1 else rows)
+    findings = check_set(clean)
+    assert counts(findings) == {"features": 1} and dict(findings.groups["features"].rules) == {"clip": 1}
+    (example,) = findings.groups["features"].examples
+    assert example.where == "mine/6.png (train)" and words in example.what
+
+
+def test_fixed_lists_of_halves_are_looked_at_too(clean: Path) -> None:
+    rows = [np.full(4, number, np.float16) for number in (1.0, np.nan, 3.0, 4.0)]
+    with_features(clean, lambda place, _: pa.array([*rows[:3], None], pa.list_(pa.float16(), 4)))
+    assert counts(check_set(clean)) == {"features": 6}
+
+
+def test_a_shard_that_lacks_a_column_of_the_others_or_has_one_more_is_found(clean: Path) -> None:
+    with_features(clean, lambda place, rows: None if place == 2 else rows)
+    group = check_set(clean).groups["columns"]
+    assert [(each.where, each.what) for each in group.examples] == [
+        ("data/val-00000.parquet", "column clip is missing, which train-00000 has")
+    ]
+    rewrite(clean, lambda table: table.drop_columns(["clip"]))
+    (example,) = check_set(clean).groups["columns"].examples
+    assert (example.where, example.what) == ("data/train-00001.parquet", "column clip is not in train-00000")
+
+
+def test_a_column_of_another_type_than_in_the_first_shard_with_rows_is_found(clean: Path) -> None:
+    kinds = [pa.list_(pa.float16(), 4), pa.list_(pa.float16(), 2), pa.list_(pa.float16(), 4)]
+    with_features(clean, lambda place, rows: pa.array([[np.float16(1)] * kinds[place].list_size] * 4, kinds[place]))
+    group = check_set(clean).groups["columns"]
+    assert group.count == 1 and group.examples[0].where == "data/train-00001.parquet"
+    assert "of type fixed_size_list<item: halffloat>[2], not" in group.examples[0].what.replace("element", "item")
+
+
+def test_shards_without_rows_are_sound(clean: Path) -> None:
+    with_features(clean)
+    path = shards_of(clean)[0].path
+    table = read_shard(path).slice(0, 0)
+    column = pa.array([], pa.list_(pa.int16(), 1))
+    write_shard(path, table.set_column(table.column_names.index("clip"), "clip", column).replace_schema_metadata(None))
+    (clean / "reports" / "questions" / "train-00000.json").write_text('{"rows": 0}')
+    assert counts(check_set(clean)) == {}
+
+
+def test_an_export_is_named_as_such(clean: Path) -> None:
+    (clean / "stages.json").write_text('{"stages": [{"stage": "export"}], "shards": ["train-00000"]}')
+    with pytest.raises(UserError, match="is an export; take the set it was made of"):
+        check_set(clean)
+
+
+def test_what_is_no_image_is_named_without_an_address_and_a_bomb_is_found(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(clean, setting("image", "bytes", value=b"no image"))
+    (example,) = check_set(clean).groups["images"].examples
+    assert example.what == "the image cannot be decoded (not an image)"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    group = check_set(clean).groups["images"]
+    assert group.count == 12 and "decompression bomb" in group.examples[-1].what
+
+
 @pytest.mark.parametrize("stage", ["raw", "captioned"])
 def test_sets_without_texts_can_be_checked(made_once: Path, stage: str) -> None:
     assert counts(check_set(made_once / stage)) == {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from unif2ace_core.data.pixels import aligned_pixels
+from unif2ace_core.data.pixels import aligned_pixels, opened_photo
 from unif2ace_core.data.sources import read_records
+from unif2ace_core.errors import UserError
 
 
 @pytest.fixture
@@ -38,3 +40,13 @@ def test_a_replaced_photo_is_read_again(folder: Path) -> None:
     (folder / "mine" / "new.png").replace(folder / "mine" / "a.png")
     after = aligned_pixels(folder, records, 8)
     assert not np.array_equal(before[0], after[0]) and np.array_equal(before[1], after[1])
+
+
+def test_what_is_no_photo_is_named_without_an_address_and_a_bomb_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"no image \(not an image\); 'unif2ace data check' names it"):
+        opened_photo(b"nonsense")
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UserError, match="decompression bomb"):
+        opened_photo(stream.getvalue())

@@ -21,9 +21,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
@@ -37,6 +37,7 @@ LEAST = 20  # photos that a share is measured on
 DOUBT = 2.0
 DIGITS = 4  # of probabilities and thresholds, as they are stored
 BINS = 10  # of the expected calibration error
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -94,28 +95,77 @@ def read_calibration(path: Path) -> Calibration:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist; make it with 'unif2ace data calibrate SET -o {path}'")
-    values = read_json(path)
+    values = read_json(path, "run 'unif2ace data calibrate' again")
     if values.pop("format", None) != FORMAT:
         raise UserError(f"{path} is no calibration; make one with 'unif2ace data calibrate SET -o FILE'")
     try:
-        heads = {name: _head(name, value) for name, value in values["attributes"].items()}
-        return Calibration(**{**values, "attributes": heads, "age": AgeError(**values["age"])})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _calibration(values)
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); run 'unif2ace data calibrate' again") from error
 
 
-def _head(name: str, values: dict[str, Any]) -> HeadCalibration:
+def _calibration(values: dict[str, Any]) -> Calibration:
+    """What the file says. Raises `ValueError` with the field that is wrong."""
+    heads = {name: _head(name, value) for name, value in _object("attributes", values.get("attributes")).items()}
+    age = _plain(AgeError, "age", values.get("age"))
+    found = _plain(Calibration, "", {**values, "attributes": heads, "age": age})
+    if not heads:
+        raise ValueError("attributes is empty")
+    if not 0 < found.precision <= 1:
+        raise ValueError(f"precision {found.precision}")
+    return found
+
+
+def _head(name: str, values: Any) -> HeadCalibration:
     """One attribute of the file."""
-    sure = {value: Sureness(**each) for value, each in values["values"].items()}
-    head = HeadCalibration(**{**values, "values": sure})
+    where = f"attributes.{name}"
+    if name not in BY_NAME:
+        raise ValueError(f"{where} is none of the categories")
+    stored = _object(f"{where}.values", _object(where, values).get("values"))
+    sure = {value: _plain(Sureness, f"{where}.values.{value}", each) for value, each in stored.items()}
+    head = _plain(HeadCalibration, where, {**values, "values": sure})
     for value, each in sure.items():
         if value not in BY_NAME[name].values:
             raise ValueError(f"{name} has no value {value!r}")
         if each.threshold is not None and not 0 < each.threshold <= 1:
             raise ValueError(f"threshold {each.threshold} of {name} = {value}")
-    if not 0 < head.temperature < math.inf:
+    if not head.temperature > 0:
         raise ValueError(f"temperature {head.temperature} of {name}")
     return head
+
+
+def _object(where: str, values: Any) -> dict[str, Any]:
+    """A JSON object, which is checked to be one."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} is {'missing' if values is None else 'no object'}")
+    return values
+
+
+def _plain(kind: type[T], where: str, values: Any) -> T:
+    """A dataclass of the fields of a JSON object, whose numbers and texts are checked to be such."""
+    given, kinds = _object(where, values), get_type_hints(kind)
+    dot = f"{where}." if where else ""
+    if unknown := sorted(given.keys() - kinds.keys()):
+        raise ValueError(f"{dot}{unknown[0]} is no field")
+    for name, wanted in kinds.items():
+        if name in given and not _fits(given[name], wanted):
+            raise ValueError(f"{dot}{name} is {str(given[name])[:40]!r}")
+    needed = [field.name for field in fields(kind) if field.default is MISSING]  # type: ignore[arg-type]
+    if missing := [name for name in needed if name not in given]:
+        raise ValueError(f"{dot}{missing[0]} is missing")
+    return kind(**given)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a field's type: finite numbers, texts, None where allowed; what is read before passes."""
+    kinds = get_args(kind) if type(None) in get_args(kind) else (kind,)
+    if value is None:
+        return type(None) in kinds
+    if float in kinds:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if int in kinds:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return str not in kinds or isinstance(value, str)
 
 
 # --- Probabilities -------------------------------------------------------------------------------------------

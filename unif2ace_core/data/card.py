@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from unif2ace_core.data.shards import read_shard, read_stages, shards_of
@@ -28,7 +29,8 @@ ABOUT = {
 
 
 TARS = """WebDataset tars: KEY.webp (or .jpg, .png, .gif) is the image, KEY.json has the other columns. There "" and -1
-are unknown, and empty lists are left out. `unif2ace data import webdataset` reads them back.
+are unknown, and empty lists are left out; so are codes and features of encoders, which `unif2ace data encode` makes
+again. `unif2ace data import webdataset` reads the tars back.
 """
 
 
@@ -37,14 +39,14 @@ def write_card(directory: Path) -> None:
     write_text_atomic(directory / "README.md", card(directory))
 
 
-def card(directory: Path, export: Path | None = None) -> str:
-    """The card's text, of a set or of its export to a folder of tars; images are not read."""
+def card(directory: Path, export: Path | None = None, left_out: Sequence[str] = ()) -> str:
+    """The card's text, of a set or of its export to a folder of tars without some columns; images are not read."""
     rows: Counter[tuple[str, str]] = Counter()
     columns: list[str] = []
     for shard in shards_of(directory):
         table = read_shard(shard.path, ["split", "source"])
         rows.update(zip(table["split"].to_pylist(), table["source"].to_pylist()))
-        columns = columns or columns_of(shard.path)
+        columns = columns or [name for name in columns_of(shard.path) if name not in left_out]
     splits = sorted({split for split, _ in rows})
     parts = [front_matter(splits, "tar" if export else "parquet"), "# Faces\n", "Made by `unif2ace data`.\n"]
     parts += [TARS] if export else []

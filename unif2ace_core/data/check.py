@@ -1,7 +1,7 @@
 """`unif2ace data check`: what is wrong with a set, in one pass over its shards.
 
     stages.json -> each shard, its report   missing, unreadable, stray
-                -> its columns              missing, of another type
+                -> its columns              missing, of another type, other than elsewhere; check_columns.py
                 -> each row                 check_rows.py
                 -> the whole set            photos twice, copies and persons in two splits
 
@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from unif2ace_core.data.check_columns import Like, feature_faults, first_with_rows, unlike
 from unif2ace_core.data.check_rows import COLUMNS, SIGNS, CheckedRow, checks_for, column_faults, faults_of
 from unif2ace_core.data.claims import mentions
-from unif2ace_core.data.shards import read_book
+from unif2ace_core.data.shards import read_stages, shard_names
 from unif2ace_core.data.stages.hashes import repeats
-from unif2ace_core.errors import UserError
 
 if TYPE_CHECKING:
     from pyarrow import parquet
@@ -37,7 +37,7 @@ DISTANCE = 6  # signs of 256 in which near copies differ, as `data align` has it
 KINDS: dict[str, str] = {
     "shards": "missing, damaged or stray shards",
     "reports": "missing or unreadable reports, or of other rows",
-    "columns": "columns missing or of another type",
+    "columns": "columns missing, of another type, or other than in the first shard",
     "values": "values that the schema does not have",
     "splits": "splits that differ from the shard's name",
     "images": "unreadable images",
@@ -48,6 +48,7 @@ KINDS: dict[str, str] = {
     "captions": "captions that state something else than is known",
     "questions": "questions whose answers the labels do not confirm",
     "probabilities": "impossible probabilities",
+    "features": "stored codes and features that training cannot take",
 }
 
 
@@ -108,10 +109,10 @@ def check_set(
     shard.
 
     Raises:
-        UserError: there is no data set.
+        UserError: there is no data set, or it is an export.
     """
     names = shard_names(directory)
-    findings, seen = Findings(limit), Seen()
+    findings, seen = Findings(limit), Seen(first_with_rows(directory, names))
     for name in names:
         _check_shard(directory, name, findings, seen)
         mentions.cache_clear()  # of the texts of questions; it would grow with the set
@@ -122,18 +123,6 @@ def check_set(
             findings.add("shards", f"data/{stray.name}", "is not among the shards of stages.json; remove it", "stray")
     _check_whole(findings, seen, distance)
     return findings
-
-
-def shard_names(directory: Path) -> list[str]:
-    """The shards that a set should have.
-
-    Raises:
-        UserError: there is no data set.
-    """
-    names = list(read_book(directory).get("shards") or ())
-    if not names:
-        raise UserError(f"{directory} holds no data set; 'unif2ace data import' makes one")
-    return names
 
 
 # --- Shards --------------------------------------------------------------------------------------------------
@@ -161,7 +150,8 @@ def _check_groups(file: parquet.ParquetFile, path: Path, findings: Findings, see
     import pyarrow as pa
 
     where, wrong = f"data/{path.name}", column_faults(file.schema_arrow)
-    for column, what in wrong.items():
+    apart = unlike(file.schema_arrow, seen.like, not file.metadata.num_rows) if seen.like else {}
+    for column, what in {**apart, **wrong}.items():
         findings.add("columns", where, f"column {column} is {what}", column)
     columns = [name for name in COLUMNS if name in file.schema_arrow.names and name not in wrong]
     for group in range(file.num_row_groups):
@@ -173,6 +163,8 @@ def _check_groups(file: parquet.ParquetFile, path: Path, findings: Findings, see
             findings.add("shards", where, f"rows of group {group} cannot be read ({_said(error)})", "damaged")
             continue
         _check_rows(rows, columns, seen.begin(path, group), findings)
+        for number, fault in feature_faults(table, seen.lengths):
+            findings.add(fault.kind, f"{CheckedRow(rows[number], '').name} ({seen.split})", fault.what, fault.rule)
 
 
 def _check_rows(rows: list[dict[str, Any]], columns: Sequence[str], seen: Seen, findings: Findings) -> None:
@@ -190,7 +182,7 @@ def _check_rows(rows: list[dict[str, Any]], columns: Sequence[str], seen: Seen, 
 
 def _check_report(directory: Path, name: str, rows: int, findings: Findings) -> None:
     """What the last stage said of a shard."""
-    stages = read_book(directory).get("stages") or []
+    stages = read_stages(directory)
     if not stages:
         return
     path = directory / "reports" / str(stages[-1]["stage"]) / f"{name}.json"
@@ -223,7 +215,8 @@ def _key(*parts: str) -> int:
 class Seen:
     """What remains of the rows: hashes by place, in the order of the shards, and the way back to a row's name."""
 
-    def __init__(self) -> None:
+    def __init__(self, like: Like | None) -> None:
+        self.like, self.lengths = like, dict[str, int]()  # what other shards have to have, too
         self.names, self.persons, self.splits = array("Q"), array("Q"), array("B")
         self.hashes, self.hashed = bytearray(), array("Q")  # of the pictures, and the places that have one
         self.split_names: list[str] = []

@@ -18,6 +18,7 @@ from unif2ace_core.data.attributes import BY_NAME
 from unif2ace_core.data.check_rules import contradictions
 from unif2ace_core.data.facts import known
 from unif2ace_core.data.parse import parse
+from unif2ace_core.data.pixels import image_fault
 from unif2ace_core.data.question_kinds import Question
 from unif2ace_core.data.shards import base_schema
 from unif2ace_core.data.sources import FaceRecord
@@ -82,10 +83,10 @@ def column_faults(schema: pa.Schema) -> dict[str, str]:
         if each.name not in schema.names:
             wrong[each.name] = "missing"
         elif schema.field(each.name).type != each.type:
-            wrong[each.name] = _type_fault(schema.field(each.name).type, each.type)
+            wrong[each.name] = type_fault(schema.field(each.name).type, each.type)
     for name, kind in known_columns().items():
         if name in schema.names and schema.field(name).type != kind:
-            wrong[name] = _type_fault(schema.field(name).type, kind)
+            wrong[name] = type_fault(schema.field(name).type, kind)
     return wrong
 
 
@@ -96,7 +97,7 @@ def known_columns() -> dict[str, pa.DataType]:
     return {"phash": pa.string(), "captions": caption_type(), "questions": question_type()}
 
 
-def _type_fault(found: pa.DataType, wanted: pa.DataType) -> str:
+def type_fault(found: pa.DataType, wanted: pa.DataType) -> str:
     """Two types, long ones cut; of two structs their difference."""
     import pyarrow as pa
 
@@ -160,7 +161,7 @@ def _image(row: CheckedRow) -> Iterator[Fault]:
         with Image.open(io.BytesIO(content)) as opened:
             image = opened.convert("RGB")
     except Exception as error:  # decoders raise whatever comes to their mind, and none of it is meant for us
-        yield Fault("images", "not decoded", f"the image cannot be decoded ({type(error).__name__}: {error})")
+        yield Fault("images", "not decoded", f"the image cannot be decoded ({image_fault(error)})")
         return
     if row.phash is None:
         row.phash = bytes.fromhex(difference_hash(image))

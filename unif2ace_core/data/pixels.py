@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from unif2ace_core.data.sets import SetRecords, cache_directory
 from unif2ace_core.data.sources import FaceRecord, PhotoStore
@@ -94,5 +94,11 @@ def opened_photo(file: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(file)) as opened:
             return opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"the set holds a photo that is no image ({error}); 'unif2ace data check' names it") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        said = image_fault(error)
+        raise UserError(f"the set holds a photo that is no image ({said}); 'unif2ace data check' names it") from error
+
+
+def image_fault(error: Exception) -> str:
+    """Why a decoder gave up; the words for what it does not know have an address in them."""
+    return "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__

@@ -63,7 +63,8 @@ def _download(name: str) -> Path:
 
 
 def check_aligned(directory: Path) -> None:
-    """Raise `UserError` for a set whose photos are not in the training frame."""
+    """Raise `UserError` for what is no set, or one whose photos are not in the training frame."""
+    shards_of(directory)
     if not any(stage["stage"] == "align" for stage in read_stages(directory)):
         raise UserError(f"{directory} is not aligned; run 'unif2ace data align' on it and take what that writes")
 
@@ -173,6 +174,8 @@ def row_groups(shard: Shard, columns: Sequence[str]) -> Iterator[pa.Table]:
 
     try:
         with parquet.ParquetFile(shard.path) as file:
+            if missing := [name for name in columns if name not in file.schema_arrow.names]:
+                raise UserError(f"{shard.path} has no column {missing[0]!r}; 'unif2ace data check' looks for damage")
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=list(columns))
     except (OSError, pa.ArrowException) as error:

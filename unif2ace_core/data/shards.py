@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unif2ace_core.data.attributes import SCHEMA
+from unif2ace_core.data.locks import in_use, only_writer
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 from unif2ace_core.weights.configs import read_json
@@ -31,11 +33,14 @@ from unif2ace_core.weights.store import replacing, write_text_atomic
 if TYPE_CHECKING:
     import pyarrow as pa
 
+logger = logging.getLogger(__name__)
+
 STAGES = "stages.json"
 PARQUET = ".parquet"
 EXPORT = "export"  # the stage whose shards are no Parquet files
 RECORD_COLUMNS = ["source", "file", "split", "labels", "age", "person"]
 PATIENCE = 6 * 3600.0  # seconds to wait for other processes
+QUIET = 10.0  # of them without a word
 VERSION = 1  # of the stages; goes up when one of them makes something else from the same input
 
 
@@ -83,17 +88,26 @@ def shards_of(directory: Path) -> list[Shard]:
     Raises:
         UserError: there is no data set, or its stage has not ended, or it is an export.
     """
-    book = read_book(directory)
-    names, stages = book.get("shards") or [], book.get("stages") or [{}]
-    if stages[-1].get("stage") == EXPORT:
-        raise UserError(f"{directory} is an export; take the set it was made of, or 'unif2ace data import webdataset'")
-    if not names:
-        raise UserError(f"{directory} holds no data set; 'unif2ace data import' makes one")
-    found = [Shard(directory / "data" / f"{name}{PARQUET}") for name in names]
+    found = [Shard(directory / "data" / f"{name}{PARQUET}") for name in shard_names(directory)]
     if missing := [shard.name for shard in found if not shard.path.is_file()]:
-        again = f"run 'unif2ace data {stages[-1]['stage']}' on it again, which goes on there"
+        last = [stage["stage"] for stage in read_stages(directory)[-1:]]
+        again = f"run 'unif2ace data {last[0] if last else 'import'}' on it again, which goes on there"
         raise UserError(f"{directory} lacks {missing[0]}; {again}")
     return found
+
+
+def shard_names(directory: Path) -> list[str]:
+    """The shards that a data set should have.
+
+    Raises:
+        UserError: there is no data set, or it is an export.
+    """
+    book = read_book(directory)
+    if any(stage["stage"] == EXPORT for stage in book.get("stages", [])[-1:]):
+        raise UserError(f"{directory} is an export; take the set it was made of, or 'unif2ace data import webdataset'")
+    if not book.get("shards"):
+        raise UserError(f"{directory} holds no data set; 'unif2ace data import' makes one")
+    return list(book["shards"])
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -156,8 +170,11 @@ def row_of(
     landmarks: Sequence[Sequence[float]] | None = None,
     captions: Sequence[str] = (),
     questions: Sequence[tuple[str, str]] = (),
+    *,
+    probabilities: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """A row of `base_schema`."""
+    """A row of `base_schema`; `probabilities` are those of the labels that a model filled in."""
+    chances = probabilities or {}
     return {
         "image": {"bytes": image, "path": record.file},
         "source": record.source,
@@ -166,7 +183,7 @@ def row_of(
         "person": record.person,
         "age": record.age,
         "labels": {a.name: record.labels.get(a.name) for a in SCHEMA},
-        "probabilities": dict.fromkeys(a.name for a in SCHEMA),
+        "probabilities": {a.name: chances.get(a.name) for a in SCHEMA},
         "landmarks": None if landmarks is None else [list(point) for point in landmarks],
         "source_captions": list(captions),
         "source_questions": [{"question": question, "answer": answer} for question, answer in questions],
@@ -179,13 +196,20 @@ def read_book(directory: Path) -> dict[str, Any]:
     Raises:
         UserError: it is damaged.
     """
-    path = directory / STAGES
-    return read_json(path) if path.is_file() else {}
+    path, remedy = directory / STAGES, "copy the set again or make it anew"
+    if not path.is_file():
+        return {}
+    book = read_json(path, remedy)
+    stages, names = book.get("stages", []), book.get("shards", [])
+    whole = isinstance(stages, list) and isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not whole or not all(isinstance(each, dict) and isinstance(each.get("stage"), str) for each in stages):
+        raise UserError(f"{path} is damaged; {remedy}")
+    return book
 
 
 def read_stages(directory: Path) -> list[dict[str, Any]]:
     """What was done to a data set, in order; [] where nothing is written down."""
-    return list(read_book(directory).get("stages") or [])
+    return list(read_book(directory).get("stages", []))
 
 
 # --- Stages ------------------------------------------------------------------------------------------------
@@ -240,18 +264,19 @@ def run_stage(
     `stages` says how the whole set is made, this stage last: a folder that was begun otherwise is refused.
 
     Raises:
-        UserError: `output` holds a data set made in another way.
+        UserError: `output` holds a data set made in another way, or another process makes these shards.
     """
-    share = share or own_share()
-    begin(output, stages, jobs)
-    made, reports = 0, output / "reports" / str(stages[-1]["stage"])
-    for job in jobs[share.index :: share.count]:
-        path = job.path(output)
-        clear(path, reports / f"{job.name}.json")
-        if not path.is_file():
-            made += _run(output, str(stages[-1]["stage"]), job)
-        if on_done:
-            on_done(job)
+    share, made, stage = share or own_share(), 0, str(stages[-1]["stage"])
+    book_of(stages, jobs)  # refused before anything is written
+    with only_writer(output, share.index, share.count):
+        begin(output, stages, jobs, share)
+        for job in jobs[share.index :: share.count]:
+            path = job.path(output)
+            clear(path, output / "reports" / stage / f"{job.name}.json")
+            if not path.is_file():
+                made += _run(output, stage, job)
+            if on_done:
+                on_done(job)
     return made
 
 
@@ -277,23 +302,41 @@ def _run(output: Path, stage: str, job: Job) -> bool:
     return True
 
 
-def begin(output: Path, stages: Sequence[Mapping[str, Any]], jobs: Sequence[Job]) -> None:
-    """Write down how a set is going to be made, or check that it was begun in this way.
+def book_of(stages: Sequence[Mapping[str, Any]], jobs: Sequence[Job]) -> dict[str, Any]:
+    """What stages.json says of a set that is going to be made.
 
     Raises:
-        UserError: it was not, or there is nothing to make, or something else is in the way.
+        UserError: there is nothing to make.
     """
     if not jobs:
         raise UserError("there are no photos; check the source")
-    book = json.loads(json.dumps({"stages": list(stages), "shards": [job.name for job in jobs]}))
+    book: dict[str, Any] = json.loads(json.dumps({"stages": list(stages), "shards": [job.name for job in jobs]}))
+    return book
+
+
+def begin(output: Path, stages: Sequence[Mapping[str, Any]], jobs: Sequence[Job], share: Share | None = None) -> None:
+    """Write down how a set is going to be made, or check that it was begun in this way.
+
+    What was begun otherwise and came to nothing, in the hands of nobody now, is begun anew.
+
+    Raises:
+        UserError: it was begun otherwise, or there is nothing to make, or something else is in the way.
+    """
+    book, share = book_of(stages, jobs), share or own_share()
+    empty = not _has_files(output)  # before the book is read: who writes another one goes on to shards
     known = read_book(output)
-    if not known:
-        if (output / "data").exists() and any((output / "data").iterdir()):
-            raise UserError(f"{output}/data is not empty and not of a data set; choose another --output")
-        write_text_atomic(output / STAGES, json.dumps(book, indent=1) + "\n")
-    elif known != book:
-        changed = difference(known.get("stages") or [], book["stages"])
+    if not known and (output / "data").exists() and any((output / "data").iterdir()):
+        raise UserError(f"{output}/data is not empty and not of a data set; choose another --output")
+    if known and known != book and (not empty or in_use(output, share.index, share.count)):
+        changed = difference(known.get("stages", []), book["stages"])
         raise UserError(f"{output} was begun otherwise ({changed}); repeat that, or choose another --output")
+    if known != book:
+        write_text_atomic(output / STAGES, json.dumps(book, indent=1) + "\n")
+
+
+def _has_files(output: Path) -> bool:
+    """Whether a folder has more than a stages.json, and what a killed process may leave."""
+    return any(path.name != STAGES and path.name[0] != "." and path.is_file() for path in output.rglob("*"))
 
 
 def difference(known: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]) -> str:
@@ -316,16 +359,21 @@ def wait_for(output: Path, jobs: Sequence[Job]) -> None:
     Raises:
         UserError: they do not come.
     """
-    until = time.monotonic() + PATIENCE
+    start, told = time.monotonic(), False
     while not is_complete(output, jobs) and (output / STAGES).is_file():
-        if time.monotonic() > until:
+        waited = time.monotonic() - start
+        if waited > PATIENCE:
             raise UserError(f"{output} lacks shards of other processes; run the stage again")
+        if waited > QUIET and not told:
+            told, missing = True, sum(not job.path(output).is_file() for job in jobs)
+            logger.info("waiting for %d shards of other processes (WORLD_SIZE=%d)", missing, own_share().count)
         time.sleep(0.2)
 
 
 def reports_of(directory: Path, stage: str) -> dict[str, dict[str, Any]]:
     """What a stage said, by shard."""
-    return {path.stem: read_json(path) for path in sorted((directory / "reports" / stage).glob("*.json"))}
+    remedy = "delete it and its shard, and run the stage again"
+    return {path.stem: read_json(path, remedy) for path in sorted((directory / "reports" / stage).glob("*.json"))}
 
 
 def following(source: Path, stage: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -186,6 +186,7 @@ def _ffhq_expression(row: Row, labels: dict[str, str]) -> None:
 
 
 def ffhq_worn(row: Row, labels: dict[str, str], age: float) -> None:
+    """Adds glasses, hat and lipstick where FFHQ's columns agree on them."""
     glasses, extras = row["glasses"], row["accessories"]
     if glasses == "NoGlasses":
         if "glasses" not in extras:
@@ -204,6 +205,7 @@ def ffhq_worn(row: Row, labels: dict[str, str], age: float) -> None:
 
 
 def ffhq_hair(row: Row, labels: dict[str, str]) -> None:
+    """Adds baldness, and a hair colour that is surer than the second by `HAIR_MARGIN`; faint ones become no."""
     bald = float(row["bald"] or 0)
     if row["hair_invisible"] != "0":
         return
@@ -258,6 +260,10 @@ _READERS: dict[str, Callable[[Row], tuple[dict[str, str], float | None]]] = {
 
 
 def table_record(source: str, row: Row, landmarks: Mapping[Key, Any]) -> FaceRecord:
+    """A table's row as a record, read as its source's columns are; landmarks tell the head pose where no column does.
+
+    Raises `ValueError`, `KeyError`, `TypeError` or `AttributeError` for cells that cannot be read.
+    """
     reader = _READERS.get(source)
     if reader is None:
         labels, age = plain_labels(row), float(row["age"]) if row.get("age") else None

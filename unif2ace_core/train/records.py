@@ -25,7 +25,9 @@ def split_records(data: Path, split: str, sources: Sequence[str] | None = None) 
     records = read_split(data, split, sources)
     if not len(records):
         of = f" of {', '.join(sources)}" if sources else ""
-        remedy = "import it with --val-share" if is_set(data) else f"mark some rows {split} in the CSV's split column"
+        remedy = f"mark some rows {split} in the CSV's split column"
+        if is_set(data):
+            remedy = f"mark some {split} in the source, or import it with --val-share where it has no splits"
         raise UserError(f"{data} holds no photos{of} of split {split!r}; {remedy}")
     return records
 

@@ -13,8 +13,8 @@ from unif2ace_core.errors import UserError
 T = TypeVar("T")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+def read_json(path: Path, remedy: str = "restore it from the original model") -> dict[str, Any]:
+    """A JSON object from a file; `remedy` says what to do about a damaged one.
 
     Raises:
         UserError: missing, not JSON, or not an object.
@@ -24,9 +24,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}); restore it from the original model") from error
+        raise UserError(f"{path} is not valid JSON ({error}); {remedy}") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object; restore it from the original model")
+        raise UserError(f"{path} holds no JSON object; {remedy}")
     return value
 
 

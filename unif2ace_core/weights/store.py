@@ -5,6 +5,7 @@ torch is imported where tensors come in: the commands that make data sets use th
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,24 +21,48 @@ if TYPE_CHECKING:
 
 FORMAT = "unif2ace-1"  # written into every file's metadata, so that foreign files can be named
 _LFS_HEADER = b"version https://git-lfs"
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name `path` where it cannot be written, for want of room or leave.
+
+    Raises:
+        UserError: that is the case.
+    """
+    absolute = path.absolute()
+    try:
+        yield
+    except OSError as error:
+        named = isinstance(error.filename, str)  # a file that is read meanwhile has another folder
+        if error.errno not in _NO_PLACE or (named and Path(error.filename).absolute().parent not in absolute.parents):
+            raise
+        said = os.strerror(error.errno).lower()
+        raise UserError(f"{path} cannot be written ({said}); make room, or choose another --output") from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` on success, remove it on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes files private; the result gets the permissions of an ordinary new file
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Yield a temporary name beside `path`; rename it to `path` on success, remove it on failure.
+
+    Raises:
+        UserError: there is no room for it, or it may not be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            # mkstemp makes files private; the result gets the permissions of an ordinary new file
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -50,6 +50,9 @@ def calibrate(
     if output.exists() and not force:
         raise UserError(f"{output} exists; add --force or choose another --output")
     models.listen(reporter)
+    from unif2ace_core.data.sets import check_aligned
+
+    check_aligned(source)  # before what takes seconds to import
     from unif2ace_core.data.calibration import to_json
     from unif2ace_core.data.stages import calibrate as stage
     from unif2ace_core.weights.resolve import model_directory
@@ -119,12 +122,15 @@ def annotate(
     reporter = Reporter(json=json, quiet=quiet)
     place = required(output, "annotate")
     models.listen(reporter)
+    from unif2ace_core.data.sets import check_aligned
+
+    apart(place, source)
+    check_aligned(source)  # before what takes seconds to import
     from unif2ace_core.data.calibration import NAME
     from unif2ace_core.data.shards import following
     from unif2ace_core.data.stages import annotate as stage
     from unif2ace_core.weights.resolve import model_directory
 
-    apart(place, source)
     folder = model_directory(model)
     clip = stage.clip_fingerprint(folder, model)
     found = stage.open_calibration(calibration or folder / NAME, clip, model)

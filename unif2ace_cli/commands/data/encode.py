@@ -45,7 +45,10 @@ def encode(
     reporter = Reporter(json=json, quiet=quiet)
     place = required(output, "encode")
     models.listen(reporter)
+    from unif2ace_core.data.sets import check_aligned
+
     apart(place, source)
+    check_aligned(source)  # before what takes seconds to import
     with reporter.status("Loading the encoders"):
         from unif2ace_core.data.shards import following
         from unif2ace_core.data.stages.encode import encode_jobs, encode_settings

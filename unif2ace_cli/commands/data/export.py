@@ -28,7 +28,7 @@ def export(
     """Write a set as WebDataset tars, a photo and a JSON of each row.
 
     The webdataset library and HF datasets read them, and 'unif2ace data import webdataset' brings photos and labels
-    back.
+    back. Codes and features of 'unif2ace data encode' are left out.
 
     [dim]unif2ace data export sets/asked -o sets/tars --rows 10000[/dim]
     """

@@ -81,7 +81,7 @@ def import_(
         raise UsageError(f"no kind {kind!r}; choose one of {', '.join(options.KINDS)}")
     place = required(output, "import")
     models.listen(reporter)
-    from unif2ace_core.data.importers import KINDS, VAL_SHARE, open_importer
+    from unif2ace_core.data.importers import KINDS, VAL_SHARE, open_importer, source_digest
     from unif2ace_core.data.shards import VERSION, digest
     from unif2ace_core.data.stages.imports import import_jobs
 
@@ -93,9 +93,9 @@ def import_(
     share = VAL_SHARE if val_share is None else val_share
     with reporter.status("Reading the index"):
         importer = open_importer(kind, Path(source), mapping, split_seed=seed, val_share=share)
-        jobs = import_jobs(importer, rows, limit)
+        jobs, found = import_jobs(importer, rows, limit), source_digest(importer)
     meant = digest(mapping.read_bytes()) if mapping and mapping.is_file() else str(mapping or "")
-    settings = {"kind": kind, "input": digest(importer.rows()), "mapping": meant, "val_share": share}
+    settings = {"kind": kind, "input": found, "mapping": meant, "val_share": share}
     settings |= {"limit": limit, "rows": rows, "seed": seed}
     make(reporter, place, [{"stage": "import", "version": VERSION, **settings}], jobs)
 
@@ -140,24 +140,28 @@ def align(
     reporter = Reporter(json=json, quiet=quiet)
     place = required(output, "align")
     models.listen(reporter)
-    from unif2ace_core.data.shards import begin, following, is_complete
+    from unif2ace_core.data.locks import only_writer
+    from unif2ace_core.data.shards import begin, following, is_complete, own_share, shards_of
     from unif2ace_core.data.stages import align as stage
 
     apart(place, source)
+    shards_of(source)  # says what is wrong before the model is looked for
     names, folder = split_names(aligned), locator_folder(model)
     stage.check_sources(source, names)
     settings = stage.AlignSettings(pixels, names, smallest, sharpness, distance)
     fields = {**stage.settings_dict(settings), "locator": fingerprint(folder / "locator.safetensors")}
     stages = following(source, "align", fields)
     jobs = stage.distinct_jobs(source, place, settings)
-    begin(place, stages, jobs)  # before hours of work
-    stage.start(place)
-    if not is_complete(place, jobs):
-        faces = stage.face_jobs(source, settings, lambda: load_locator(folder))
-        with stage.unless_complete(place, jobs):
-            make(reporter, place / stage.FACES, stages, faces, show=False)
-    make(reporter, place, stages, jobs)
-    stage.finish(place, jobs)
+    share = own_share()
+    with only_writer(place, share.index, share.count):
+        begin(place, stages, jobs)  # before hours of work
+        stage.start(place)
+        if not is_complete(place, jobs):
+            faces = stage.face_jobs(source, settings, lambda: load_locator(folder))
+            with stage.unless_complete(place, jobs):
+                make(reporter, place / stage.FACES, stages, faces, show=False)
+        make(reporter, place, stages, jobs)
+        stage.finish(place, jobs)
 
 
 def locator_folder(model: str) -> Path:

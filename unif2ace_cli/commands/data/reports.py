@@ -208,7 +208,8 @@ def check(
     """
     reporter = Reporter(json=json, quiet=quiet)
     models.listen(reporter)
-    from unif2ace_core.data.check import check_set, shard_names
+    from unif2ace_core.data.check import check_set
+    from unif2ace_core.data.shards import shard_names
 
     with reporter.progress("Checking", len(shard_names(source))) as advance:
         findings = check_set(source, distance, limit, lambda: advance(1))

@@ -1,8 +1,9 @@
 """Readers of face data sets: every image with its labels on the one 46-category schema.
 
-An importer has `rows()`, a light index in an order that never changes, and `read(row)`, one image with what its
-source knows of it. What a source does not state is absent. A new kind is one file with a class and one line in
-`KINDS`; what columns and values mean is said by mapping files (assets/mappings, or the user's own).
+An importer has `rows()`, a light index in an order that never changes, `stamps()`, which tell whether files changed,
+and `read(row)`, one image with what its source knows of it. What a source does not state is absent. A new kind is one
+file with a class and one line in `KINDS`; what columns and values mean is said by mapping files (assets/mappings, or
+the user's own).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from unif2ace_core.data.importers.base import Imported, Importer, Row
+from unif2ace_core.data.importers.base import Imported, Importer, Row, source_digest
 from unif2ace_core.data.importers.celeba import CelebA
 from unif2ace_core.data.importers.ffhq import FFHQ
 from unif2ace_core.data.importers.folder import Folder
@@ -24,7 +25,10 @@ from unif2ace_core.data.importers.utkface import UTKFace
 from unif2ace_core.data.importers.webdataset import WebDataset
 from unif2ace_core.errors import UserError
 
-__all__ = ["KINDS", "Imported", "Importer", "Kind", "LabelMap", "Row", "Splits", "load_mapping", "open_importer"]
+__all__ = [
+    "KINDS", "Imported", "Importer", "Kind", "LabelMap", "Row", "Splits", "load_mapping", "open_importer",
+    "source_digest",
+]  # fmt: skip
 
 VAL_SHARE = 0.05
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from unif2ace_core.data.importers.files import Files, check_image
+from unif2ace_core.data.importers.files import Files, Stamp, check_image
 from unif2ace_core.data.sources import FaceRecord
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ class Imported:
     landmarks: list[tuple[float, float]] | None = None  # five points in pixels, as in sources.read_landmarks
     captions: tuple[str, ...] = ()
     questions: tuple[tuple[str, str], ...] = ()  # (question, answer)
+    probabilities: Mapping[str, float] | None = None  # of the labels that a model filled in
 
 
 class Row(NamedTuple):
@@ -43,6 +46,9 @@ class Importer(Protocol):
     def rows(self) -> Sequence[Row]:
         """The index, cheap and without images: shards are cut from it, and a run that stopped finds its place."""
 
+    def stamps(self) -> Iterable[Stamp]:
+        """What tells the source's files from others of their names, in an order that never changes."""
+
     def source_of(self, row: Row) -> str:
         """The source of a row, which the record names."""
 
@@ -51,6 +57,14 @@ class Importer(Protocol):
 
     def read(self, row: Row) -> Imported:
         """Image and labels. Raises `UserError` for an image that is missing or cannot be read."""
+
+
+def source_digest(importer: Importer) -> str:
+    """A short fingerprint of a source: what its index says, and which files it has; no image is opened."""
+    found = hashlib.sha256()
+    for each in chain(importer.rows(), importer.stamps()):  # one at a time: an index is large
+        found.update(f"{tuple(each)!r}\n".encode())
+    return found.hexdigest()[:16]
 
 
 class Reader:
@@ -68,6 +82,10 @@ class Reader:
         if self._rows is None:
             self._rows = self.splits.settle(self._index())
         return self._rows
+
+    def stamps(self) -> Iterator[Stamp]:
+        """Of the images, by row."""
+        return self.images.stamps(row.path for row in self.rows())
 
     def source_of(self, row: Row) -> str:
         """The one source there is."""

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unif2ace_core.data.importers.base import Reader, Row
-from unif2ace_core.data.importers.files import Files, by_base, open_files
+from unif2ace_core.data.importers.files import Files, Stamp, by_base, open_files
 from unif2ace_core.data.importers.mapping import load_mapping
 from unif2ace_core.data.importers.splits import Splits
 from unif2ace_core.data.importers.tables import cell_text
@@ -55,6 +55,11 @@ class FFHQ(Reader):
         if bare:
             logger.warning("%s: %d images have no JSON and get no labels", self.images.root, bare)
         return rows
+
+    def stamps(self) -> Iterator[Stamp]:
+        """Of the images and of what was said of them."""
+        yield from super().stamps()
+        yield from self.features.stamps(row.cells for row in self.rows() if row.cells)
 
     def _cells(self, row: Row) -> Mapping[str, str]:
         if not row.cells:

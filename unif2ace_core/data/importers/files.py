@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import struct
+import warnings
 import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -11,7 +14,9 @@ from typing import Any
 
 from unif2ace_core.errors import UserError
 
+Stamp = tuple[int, ...]  # of a file: size and time; in a zip: size and check sum
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, struct.error)  # what Pillow raises
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF")  # an MPO is several JPEGs in one file
 
 
@@ -65,7 +70,32 @@ class Files:
         try:
             return (self.root / name).read_bytes() if self.root.is_dir() else self._zip().read(name)
         except (KeyError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+            if os.path.islink(self.root / name) and not os.path.exists(self.root / name):
+                raise UnreadableImage(f"{name} is a link that leads nowhere; mend it or take it out") from error
             raise UserError(f"{name} is missing or damaged in {self.root}; fetch it again") from error
+
+    def stamps(self, names: Iterable[str]) -> Iterator[Stamp]:
+        """What tells files from others of their names, without opening them; () of what is not there."""
+        yield from map(self._stamp, names)
+        self._archive = None  # as in `names`
+
+    def _stamp(self, name: str) -> Stamp:
+        if self.root.is_dir():
+            return file_stamp(os.path.join(self.root, name))
+        try:
+            inside = self._zip().getinfo(name)
+        except KeyError:
+            return ()
+        return inside.file_size, inside.CRC
+
+
+def file_stamp(path: str | Path) -> Stamp:
+    """Size and time of change of a file; () where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_size, found.st_mtime_ns
 
 
 def open_files(source: Path, suffixes: Collection[str] = IMAGES, what: str = "image") -> Files:
@@ -104,14 +134,36 @@ def check_image(content: bytes, name: str) -> None:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            kind = image.format
-            if kind == "PNG":
-                image.verify()  # check sums of all chunks, without decoding
-            else:
-                image.draft("RGB", (1, 1))  # a JPEG is decoded at an eighth of its size
-                image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(f"image {name} cannot be read ({error}); fetch it again or take it out") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a large image, or a damaged EXIF block, is no harm
+            kind = _decode(content)
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"image {name} has too many pixels; make it smaller or take it out") from error
+    except _DAMAGE as error:
+        reason = _reason(error)
+        raise UnreadableImage(f"image {name} cannot be read ({reason}); fetch it again or take it out") from error
     if kind not in _FORMATS:
         raise UnreadableImage(f"image {name} is {kind}; convert it to JPEG, PNG, WebP or GIF")
+
+
+def _decode(content: bytes) -> str | None:
+    """The format of an image, which is decoded as far as it takes to see that it is whole."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as image:
+        kind = image.format
+        if kind == "PNG":
+            image.verify()  # check sums of all chunks, without decoding
+        else:
+            image.draft("RGB", (1, 1))  # a JPEG is decoded at an eighth of its size
+            image.load()
+    return kind
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in words that are the same in every run: Pillow's own may hold an address in memory."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    return re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "the file", str(error)) or type(error).__name__

@@ -6,13 +6,13 @@ Labels are read by `sources` itself, one row at a time, so an import says exactl
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from unif2ace_core.data import sources
 from unif2ace_core.data.importers.base import Imported, Row
-from unif2ace_core.data.importers.files import check_image
+from unif2ace_core.data.importers.files import Files, Stamp, check_image
 from unif2ace_core.data.importers.splits import split_name
 from unif2ace_core.data.importers.tables import CsvTable
 from unif2ace_core.data.sources import FaceRecord, PhotoStore, read_landmarks, source_names
@@ -30,7 +30,7 @@ class Packed:
         names = source_names(source)
         if not names:
             raise UserError(f"no face data in {source}: needs NAME.csv beside NAME.zip or NAME/; name that folder")
-        self.photos = PhotoStore(source)
+        self.folder, self.photos = source, PhotoStore(source)
         self.tables = {name: CsvTable(source / f"{name}.csv") for name in names}
         self.landmarks = read_landmarks(source) if (source / "landmarks.npz").is_file() else {}
         self._rows: list[Row] | None = None
@@ -73,6 +73,16 @@ class Packed:
             person = given.get("person") or None
             rows.append(Row(file, f"{name}/{file}", split, person, table.pack(cells)))
         return rows
+
+    def stamps(self) -> Iterator[Stamp]:
+        """Of the photos by source, and of the landmarks."""
+        for name in self.tables:
+            archive = self.folder / f"{name}.zip"
+            files = Files(archive if archive.is_file() else self.folder / name)
+            yield from files.stamps(row.file for row in self.rows() if self.source_of(row) == name)
+        if self.landmarks:
+            arrays = Files(self.folder / "landmarks.npz", {".npy"})  # a zip too
+            yield from arrays.stamps(arrays.names())
 
     def source_of(self, row: Row) -> str:
         """The table's name."""

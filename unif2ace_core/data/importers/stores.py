@@ -21,6 +21,8 @@ _BATCH = 32  # Parquet rows held at a time, images included
 class Store(Protocol):
     """A file of items."""
 
+    path: Path
+
     def items(self) -> Iterator[tuple[str, Item]]:
         """Reference and item, without image bytes."""
 

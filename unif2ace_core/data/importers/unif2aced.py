@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unif2ace_core.data.importers.base import Reader, Row, Texts
-from unif2ace_core.data.importers.files import IMAGES, Files, open_files
+from unif2ace_core.data.importers.files import IMAGES, Files, Stamp, file_stamp, open_files
 from unif2ace_core.data.importers.mapping import LabelMap, load_mapping
 from unif2ace_core.data.importers.splits import Splits, split_name
 from unif2ace_core.data.importers.stores import Item, ParquetStore, Store, open_store
@@ -58,6 +58,11 @@ class UniF2aceD(Reader):
                 rows.append(Row(name, path, splits.get(name, ""), None, refs))
         self._report(missing, rows)
         return rows
+
+    def stamps(self) -> Iterator[Stamp]:
+        """Of the files of items, and of the images beside them."""
+        yield from (file_stamp(store.path) for store in self.stores)
+        yield from self.images.stamps(row.path for row in self.rows() if not row.path.startswith("row "))
 
     def _references(self) -> tuple[dict[str, str], dict[str, str]]:
         """Image -> where its items are, as FILE:REFERENCE texts; image -> its split."""

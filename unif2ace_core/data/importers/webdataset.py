@@ -5,21 +5,23 @@ The tars are passed over once for the index; what a row says is read again when 
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from unif2ace_core.data.importers.base import Imported, Row
-from unif2ace_core.data.importers.files import check_image
-from unif2ace_core.data.importers.splits import split_name
+from unif2ace_core.data.importers.files import Stamp, check_image, file_stamp
+from unif2ace_core.data.importers.items import Item, read_item
 from unif2ace_core.data.sources import FaceRecord
-from unif2ace_core.data.stages.export import SUFFIXES, known_labels, known_number
+from unif2ace_core.data.stages.export import SUFFIXES
 from unif2ace_core.errors import UserError
 
+logger = logging.getLogger(__name__)
 END = 1024  # zero bytes
+IMAGES = frozenset(SUFFIXES.values())
 
 
 class WebDataset:
@@ -32,6 +34,7 @@ class WebDataset:
         self.tars = sorted(path for path in found if not path.name.startswith("."))
         if not self.tars:
             raise UserError(f"no tar in {source}; name the folder that 'unif2ace data export' wrote")
+        self.folder, self.unread = source, 0
         self._rows: list[Row] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -40,28 +43,35 @@ class WebDataset:
     def rows(self) -> Sequence[Row]:
         """By tar and place; `path` says where the image lies, `cells` where the rest does and of which source it is."""
         if self._rows is None:
+            self.unread = 0
             self._rows = [row for number in range(len(self.tars)) for row in self._rows_of(number)]
+            if self.unread:
+                many = f"{self.unread} labels are none of the schema's and count as unknown"
+                logger.warning("%s: %s", self.folder, many)
         return self._rows
 
     def _rows_of(self, number: int) -> Iterator[Row]:
-        path = self.tars[number]
-        image, key = "", ""
+        path, count = self.tars[number], 0
         try:
             _check_end(path)
-            with tarfile.open(path) as tar:
-                for member in tar:
-                    stem, _, suffix = member.name.partition(".")
-                    place = f"{number}:{member.offset_data}:{member.size}"
-                    if suffix in SUFFIXES.values():
-                        image, key = place, stem
-                    elif suffix == "json" and stem == key:
-                        row = self._item(place)
-                        split = split_name(row["split"], f"{path.name}/{stem}")
-                        yield Row(row["file"], image, split, row.get("person") or None, f"{place}/{row['source']}")
+            with tarfile.open(path, "r:") as tar:
+                for image, rest in _pairs(tar):
+                    count += 1
+                    yield self._row(number, image, rest)
         except (OSError, tarfile.TarError) as error:
             raise UserError(f"{path} is no whole tar ({error}); fetch it again") from error
-        if not key:
+        if not count:
             raise UserError(f"{path} has no images with a JSON of each; it is not of 'unif2ace data export'")
+
+    def _row(self, number: int, image: tarfile.TarInfo, rest: tarfile.TarInfo) -> Row:
+        places = [f"{number}:{member.offset_data}:{member.size}" for member in (image, rest)]
+        item = self._item(places[1], rest.name)
+        self.unread += item.unread
+        return Row(item.file, places[0], item.split, item.person, f"{places[1]}/{item.source}")
+
+    def stamps(self) -> Iterator[Stamp]:
+        """Of the tars."""
+        return map(file_stamp, self.tars)
 
     def _bytes(self, place: str) -> bytes:
         number, start, size = map(int, place.split(":"))
@@ -69,16 +79,12 @@ class WebDataset:
             stream.seek(start)
             return stream.read(size)
 
-    def _item(self, place: str) -> Mapping[str, Any]:
-        """The JSON of a row; what this kind needs is in it."""
-        where = f"the JSON at byte {place.split(':')[1]} of {self.tars[int(place.split(':')[0])]}"
-        try:
-            item = json.loads(self._bytes(place))
-        except ValueError as error:
-            raise UserError(f"{where} cannot be read ({error}); fetch it again") from error
-        if missing := [name for name in ("source", "file", "split", "labels") if name not in item]:
-            raise UserError(f"{where} has no {missing[0]!r}; it is not of 'unif2ace data export'")
-        return item
+    def _item(self, place: str, name: str) -> Item:
+        """What the JSON of a row says; `name` is for what is wrong with it."""
+        return read_item(self._bytes(place), f"{name} of {self.tars[int(place.partition(':')[0])]}")
+
+    def _item_of(self, row: Row) -> Item:
+        return self._item(row.cells.partition("/")[0], f"the JSON of {row.file}")
 
     def source_of(self, row: Row) -> str:
         """What the row says."""
@@ -86,15 +92,36 @@ class WebDataset:
 
     def record(self, row: Row) -> FaceRecord:
         """The labels of a row, without its image."""
-        return _record(row, self._item(row.cells.partition("/")[0]))
+        return _record(row, self._item_of(row))
 
     def read(self, row: Row) -> Imported:
-        """Image, labels, and the texts that the first source brought."""
-        item, content = self._item(row.cells.partition("/")[0]), self._bytes(row.path)
+        """Image, labels with what a model guessed of them, and the texts that the first source brought."""
+        item, content = self._item_of(row), self._bytes(row.path)
         check_image(content, row.file)
-        points = [(float(x), float(y)) for x, y in item.get("landmarks", ())]
-        pairs = tuple((pair["question"], pair["answer"]) for pair in item.get("source_questions", ()))
-        return Imported(_record(row, item), content, points or None, tuple(item.get("source_captions", ())), pairs)
+        record, points = _record(row, item), item.landmarks or None
+        return Imported(record, content, points, item.captions, item.questions, item.probabilities)
+
+
+def _pairs(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarInfo]]:
+    """Images and the JSON of each, which stand together in either order, as the webdataset library has it."""
+    key, found = "", dict[bool, tarfile.TarInfo]()
+    for member in tar:
+        stem, suffix = _key(member.name)
+        if not member.isfile() or suffix not in IMAGES | {"json"}:
+            continue
+        if stem != key:
+            key, found = stem, {}
+        found[suffix in IMAGES] = member
+        if len(found) == 2:
+            yield found[True], found[False]
+            found = {}
+
+
+def _key(name: str) -> tuple[str, str]:
+    """`./in/a-1`, `webp` of `./in/a-1.webp`: a folder may have dots in its name."""
+    folder, _, base = name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    return f"{folder}/{stem}", suffix
 
 
 def _check_end(path: Path) -> None:
@@ -105,6 +132,5 @@ def _check_end(path: Path) -> None:
             raise tarfile.ReadError("its end is missing")
 
 
-def _record(row: Row, item: Mapping[str, Any]) -> FaceRecord:
-    age = known_number(item.get("age"))
-    return FaceRecord(item["source"], row.file, row.split, known_labels(item), age, row.person)
+def _record(row: Row, item: Item) -> FaceRecord:
+    return FaceRecord(item.source, row.file, row.split, item.labels, item.age, row.person)

@@ -213,7 +213,8 @@ def _distinct(folder: Path, name: str, copies: dict[tuple[str, int], str]) -> Ma
     import pyarrow as pa
 
     table = read_shard(folder / "data" / f"{name}{PARQUET}")
-    report = read_json(folder / "reports" / "align" / f"{name}.json")
+    remedy = "delete it and its shard, and run the stage again"
+    report = read_json(folder / "reports" / "align" / f"{name}.json", remedy)
     drop = [row for row in range(len(table)) if (name, row) in copies]
     for row in drop:
         source, file = table["source"][row].as_py(), table["file"][row].as_py()

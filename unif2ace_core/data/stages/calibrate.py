@@ -27,20 +27,22 @@ def calibrate(
     """Measure a model's attribute head on the source's own labels of a set's split, at most `MOST` photos of it.
 
     Raises:
-        UserError: the set is not aligned, has no such split, or its photos no labels.
+        UserError: the set is not aligned, damaged, has no such split, or its photos no labels.
     """
+    import pyarrow as pa
+
     check_aligned(source)
+    shards = split_shards(source, split)
     clip, look = clip_fingerprint(directory, model), load_look(directory)
     found: list[tuple[Seen, np.ndarray, np.ndarray, list[str]]] = []
-    shards = split_shards(source, split)
-    every = -(-sum(map(row_count, shards)) // MOST)  # so that all shards have their share
+    every = max(1, -(-sum(map(row_count, shards)) // MOST))  # so that all shards have their share
     for shard in shards:
         for table in row_groups(shard, ["image", "probabilities", *RECORD_COLUMNS]):
-            table = table.take(list(range(0, len(table), every)))
+            table = table.take(pa.array(range(0, len(table), every), pa.int64()))
             found.append((look(image_files(table)), *_labelled(table), table["source"].to_pylist()))
         if on_done:
             on_done()
-    values = np.concatenate([each[1] for each in found])
+    values = np.concatenate([np.zeros((0, len(SCHEMA)), np.int8), *(each[1] for each in found)])
     if not (values >= 0).any():
         raise UserError(f"{source} has no labelled photos in {split}; calibrate on a set that has, or see --split")
     ages = np.concatenate([each[2] for each in found])

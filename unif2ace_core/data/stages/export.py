@@ -5,7 +5,8 @@
                             train-00000-000001.webp    ...
 
 HF `datasets` infers the columns of a tar from its first rows. So that they are of one type everywhere, what is unknown
-is written as "" or -1 where it has a place, and empty lists are left out.
+is written as "" or -1 where it has a place, and empty lists are left out. Codes and features of encoders are left out
+too: as JSON they are many times a photo, and `unif2ace data encode` makes them again.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unif2ace_core.data.card import card
+from unif2ace_core.data.card import card, columns_of
 from unif2ace_core.data.sets import row_count
 from unif2ace_core.data.shards import Job, Made, Shard, read_shard, read_stages, shard_name, shards_of
 from unif2ace_core.errors import UserError
@@ -29,14 +30,15 @@ if TYPE_CHECKING:
 
 FORMATS = ("webdataset",)
 SUFFIXES = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif"}  # by the first bytes
+ENCODED = ("codes", "clip", "face")  # columns of `data encode`; a test compares with those it makes
 UNKNOWN = -1.0  # of numbers
 BATCH = 64  # rows that are Python objects at a time
 
 
 def export_jobs(source: Path, rows: int) -> list[Job]:
     """Tars of so many rows of one split each, in the order of the set."""
-    annotated = any(stage["stage"] == "annotate" for stage in read_stages(source))
-    write = partial(write_tar, left_out=("image",) if annotated else ("image", "probabilities"))
+    guessed = any(stage["stage"] == "annotate" or stage.get("kind") == "webdataset" for stage in read_stages(source))
+    write = partial(write_tar, left_out=("image",) if guessed else ("image", "probabilities"))
     counts: dict[str, list[tuple[Shard, int]]] = {}
     for shard in shards_of(source):
         counts.setdefault(shard.name.rpartition("-")[0], []).append((shard, row_count(shard)))
@@ -56,7 +58,8 @@ def _make(shards: Sequence[tuple[Shard, int]], start: int, rows: int) -> Any:
         for shard, count in shards:
             low, high = max(start, first), min(start + rows, first + count)
             if low < high:
-                parts.append(read_shard(shard.path).slice(low - first, high - low))
+                columns = [name for name in columns_of(shard.path) if name not in ENCODED]
+                parts.append(read_shard(shard.path, columns).slice(low - first, high - low))
             first += count
         table = pa.concat_tables(parts)
         return Made(table, {"rows": len(table)})
@@ -112,16 +115,6 @@ def plain(value: Any, kind: pa.DataType) -> Any:
     return float(value) if types.is_floating(kind) else value
 
 
-def known_labels(item: Mapping[str, Any]) -> dict[str, str]:
-    """The labels of a row that are known."""
-    return {name: value for name, value in item["labels"].items() if value}
-
-
-def known_number(value: float | None) -> float | None:
-    """A number that may be `UNKNOWN`."""
-    return None if value is None or value == UNKNOWN else float(value)
-
-
 def write_export_card(source: Path, output: Path) -> None:
     """Write README.md of an export whose tars are all there."""
-    write_text_atomic(output / "README.md", card(source, output))
+    write_text_atomic(output / "README.md", card(source, output, ENCODED))

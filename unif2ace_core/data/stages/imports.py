@@ -45,7 +45,8 @@ def _read(importer: Importer, rows: Sequence[Row]) -> Made:
         except UnreadableImage as error:  # one that is not there ends the stage: it may come back
             lost.append({"file": row.file, "reason": str(error)})
             continue
-        found.append(row_of(given.record, given.image, given.landmarks, given.captions, given.questions))
+        texts, chances = (given.captions, given.questions), given.probabilities
+        found.append(row_of(given.record, given.image, given.landmarks, *texts, probabilities=chances))
     return Made(table_of(found), {"rows": len(found), "unreadable": lost})
 
 
