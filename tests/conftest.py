@@ -21,7 +21,8 @@ from unif2ace_core.data.attributes import BINARY
 from unif2ace_core.model.transformer import UniF2ace
 
 if "OMP_NUM_THREADS" not in os.environ:
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(1)  # small models: threads that wait for each other cost more than they save
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 
 @pytest.fixture(scope="session")

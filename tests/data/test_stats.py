@@ -168,7 +168,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     path = shards_of(directory)[0].path
     path.write_bytes(path.read_bytes()[:-50])
     for samples in (0, 2):
-        with pytest.raises(UserError, match=r"train-00000\.parquet cannot be read .*data check"):
+        with pytest.raises(UserError, match=r"train-00000\.parquet cannot be read .*run its stage again"):
             collect(directory, len, samples)
 
 
