@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from unif2ace_core.data.shards import read_shard, read_stages, shards_of
+from unif2ace_core.data.shards import read_shard, read_stages, shards_of, unreadable
 from unif2ace_core.weights.store import write_text_atomic
 
 ABOUT = {
@@ -65,10 +65,14 @@ def card(directory: Path, export: Path | None = None, left_out: Sequence[str] = 
 
 
 def columns_of(path: Path) -> list[str]:
-    """Names of a shard's columns."""
+    """Names of a shard's columns. Raises `UserError` where it is damaged."""
+    import pyarrow as pa
     from pyarrow import parquet
 
-    return list(parquet.read_schema(path).names)
+    try:
+        return list(parquet.read_schema(path).names)
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error) from error
 
 
 def front_matter(splits: list[str], suffix: str = "parquet") -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from unif2ace_core.data.card import columns_of
-from unif2ace_core.data.shards import RECORD_COLUMNS, STAGES, Shard, read_stages, record_of, shards_of
+from unif2ace_core.data.shards import RECORD_COLUMNS, STAGES, Shard, read_stages, record_of, shards_of, unreadable
 from unif2ace_core.data.sources import FaceRecord, Key, read_records, source_names
 from unif2ace_core.errors import UserError
 
@@ -179,7 +179,7 @@ def row_groups(shard: Shard, columns: Sequence[str]) -> Iterator[pa.Table]:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=list(columns))
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(shard, error) from error
+        raise unreadable(shard.path, error) from error
 
 
 def row_count(shard: Shard) -> int:
@@ -190,12 +190,7 @@ def row_count(shard: Shard) -> int:
     try:
         return parquet.read_metadata(shard.path).num_rows
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(shard, error) from error
-
-
-def unreadable(shard: Shard, error: Exception) -> UserError:
-    """What to say of a damaged shard."""
-    return UserError(f"{shard.path} cannot be read ({error}); delete it and run its stage again")
+        raise unreadable(shard.path, error) from error
 
 
 def _mapped(shards: Sequence[Shard], columns: Sequence[str]) -> datasets.Dataset:

@@ -142,6 +142,13 @@ def write_shard(path: Path, table: pa.Table) -> None:
             writer.write_table(table, row_group_size=256)
 
 
+def unreadable(path: Path, error: Exception) -> UserError:
+    """What to say of a damaged shard."""
+    return UserError(
+        f"{path} cannot be read ({error}); delete it and run its stage again ('unif2ace data check' names all such)"
+    )
+
+
 @lru_cache(maxsize=8)
 def hub_features(schema: pa.Schema) -> str:
     """What HF `datasets` reads off a Parquet file: its columns, and that `image` is an image."""

@@ -104,23 +104,13 @@ def collect(
 
 def _chosen(shards: Sequence[Shard], samples: int, seed: int) -> list[int]:
     """Places of the samples among all rows."""
-    total = sum(_opened(shard, row_count) for shard in shards) if samples else 0
+    total = sum(row_count(shard) for shard in shards) if samples else 0
     return sorted(random.Random(seed).sample(range(total), min(samples, total)))
-
-
-def _opened(shard: Shard, read: Callable[[Shard], Any]) -> Any:
-    """What is read from a shard's end; `UserError` where it is damaged."""
-    import pyarrow as pa
-
-    try:
-        return read(shard)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{shard.path} cannot be read ({error}); 'unif2ace data check' names all such") from error
 
 
 def _columns(shard: Shard) -> list[str]:
     """The columns of a shard that are counted; `UserError` where it lacks what every set has."""
-    there = _opened(shard, lambda each: columns_of(each.path))
+    there = columns_of(shard.path)
     if missing := [name for name in RECORD_COLUMNS if name not in there]:
         raise UserError(f"{shard.path} has no column {missing[0]!r}; it is not of a set made by 'unif2ace data'")
     return [name for name in COLUMNS if name in there]
