@@ -139,7 +139,8 @@ def test_ctrl_c_is_exit_code_130(cli, core):
 
 def test_interrupt_signal_ends_the_process_with_130(shell, tmp_path):
     code = (
-        "import sys, time, types; m = types.ModuleType('unif2ace_core.weights.resolve');"
+        "import signal, sys, time, types; m = types.ModuleType('unif2ace_core.weights.resolve');"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background job's is ignored
         "m.load_model = lambda *a, **k: (print('up', flush=True), time.sleep(30));"
         "sys.modules[m.__name__] = m; from unif2ace_cli.app import main; sys.exit(main(['generate', 'x']))"
     )
