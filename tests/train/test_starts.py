@@ -15,7 +15,7 @@ from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.train.loop import train
 from unif2ace_core.train.options import with_overrides
 from unif2ace_core.train.processes import step_part
-from unif2ace_core.train.recipes.model import ModelTrainConfig, generation_defaults, is_trunk, untied
+from unif2ace_core.train.recipes.model import ModelTrainConfig, copy_parts, generation_defaults, is_trunk, untied
 from unif2ace_core.weights.resolve import GenerationDefaults
 
 
@@ -75,3 +75,15 @@ def test_a_model_samples_as_set_else_as_its_start(tmp_path: Path) -> None:
 def test_a_guidance_schedule_that_does_not_exist_is_refused_before_training() -> None:
     with pytest.raises(UserError, match="no guidance schedule 'never'"):
         ModelTrainConfig(guidance_schedule="never")
+
+
+def test_an_export_takes_of_each_folder_the_part_that_it_was_given_for(tmp_path: Path) -> None:
+    for folder in ("model", "better"):  # a whole model, and a clip expert that learned on
+        (tmp_path / folder).mkdir()
+        for name in ("codec.json", "clip.json", "clip.safetensors", "face.json"):
+            (tmp_path / folder / name).write_text(folder)
+    model, better = tmp_path / "model", tmp_path / "better"
+    (tmp_path / "export").mkdir()
+    copy_parts({"codec": model, "clip": better, "face": model, "locate": None}, tmp_path / "export")
+    found = {path.name: path.read_text() for path in (tmp_path / "export").iterdir()}
+    assert found == {"codec.json": "model", "clip.json": "better", "clip.safetensors": "better", "face.json": "model"}

@@ -48,7 +48,7 @@ from unif2ace_core.weights.parts import in_fp16
 from unif2ace_core.weights.resolve import GenerationDefaults, codec_config, config_json
 from unif2ace_core.weights.store import load_module, load_tensors, replacing, save_tensors, write_text_atomic
 
-PART_FILES = ("codec", "clip", "face", "locator")
+PART_FILES = {"codec": "codec", "clip": "clip", "face": "face", "locate": "locator"}  # by the setting of their folder
 EVAL_BATCH = 32
 MASK_LAWS = (*COUNT_LAWS, "bernoulli")  # those of draw_mask that need no further option
 
@@ -160,6 +160,15 @@ def untied(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tens
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def copy_parts(parts: Mapping[str, Path | None], directory: Path) -> None:
+    """Copy each part's files from the folder of its setting, which may hold other parts too, as a model's does."""
+    for setting, folder in parts.items():
+        for file in folder.iterdir() if folder else ():
+            if file.stem == PART_FILES[setting] and file.suffix in (".safetensors", ".json"):
+                with replacing(directory / file.name) as temporary:
+                    shutil.copyfile(file, temporary)
 
 
 class ModelTask:
@@ -275,11 +284,7 @@ class ModelTask:
         save_tensors(directory / "model.safetensors", in_fp16(self.model.folded(transformer)))
         write_text_atomic(directory / "config.json", self.config_json())
         self.tokenizer.save(directory / "tokenizer.json")
-        for part in self.parts.values():
-            for file in part.iterdir() if part else ():
-                if file.stem in PART_FILES and file.suffix in (".safetensors", ".json"):
-                    with replacing(directory / file.name) as temporary:
-                        shutil.copyfile(file, temporary)
+        copy_parts(self.parts, directory)
         for name in self.config.train_experts:
             learned = under(f"learners.experts.{name}.", weights)
             save_tensors(directory / f"{name}.safetensors", in_fp16(learned))
