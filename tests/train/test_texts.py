@@ -65,6 +65,17 @@ def test_what_a_set_lacks_is_drawn_from_its_labels(faces: Path, tmp_path: Path) 
     assert len(captioned.prompts(1, random.Random(3))) == 4
 
 
+def test_some_written_questions_are_drawn_anew_instead(asked: SetRecords) -> None:
+    texts, drawn = texts_of(asked, drawn_share=0.5), DrawnTexts(asked)
+    written = {(each["question"], each["answer"]) for each in asked.texts(0)["questions"]}
+    rows = [set(texts.pairs(0, random.Random(seed), 4)) for seed in range(60)]
+    assert 15 < sum(row <= written for row in rows) < 45
+    always = texts_of(asked, drawn_share=1.0)
+    rng = random.Random(1)
+    rng.random()  # the draw that decides
+    assert always.pairs(0, random.Random(1), 4) == drawn.pairs(0, rng, 4)
+
+
 def test_a_tokenizer_learns_from_every_text_of_the_set(asked: SetRecords) -> None:
     texts = set(corpus(asked, 0))
     assert {each["text"] for row in range(len(asked)) for each in asked.texts(row)["captions"]} <= texts

@@ -40,12 +40,15 @@ class DrawnTexts:
 
 
 class WrittenTexts:
-    """The captions and questions of a set; drawn from the labels where it has none."""
+    """The captions and questions of a set; drawn from the labels where it has none.
 
-    def __init__(self, records: SetRecords) -> None:
-        self.records = records
+    A written row has few questions, the same ones each time: `drawn_share` is how often they are drawn anew instead.
+    """
+
+    def __init__(self, records: SetRecords, drawn_share: float = 0.0) -> None:
+        self.records, self.drawn_share = records, drawn_share
         self.written = {name for name in ("captions", "questions") if records.has(name)}
-        self.drawn: Texts | None = None if len(self.written) == 2 else DrawnTexts(records)
+        self.drawn: Texts | None = None if len(self.written) == 2 and not drawn_share else DrawnTexts(records)
 
     def prompts(self, row: int, rng: random.Random) -> list[str]:
         found = self.records.texts(row)["captions"] if "captions" in self.written else None
@@ -55,8 +58,8 @@ class WrittenTexts:
         return self.drawn.prompts(row, rng) if self.drawn else [""]
 
     def pairs(self, row: int, rng: random.Random, count: int) -> list[Pair]:
-        if "questions" not in self.written:
-            return self.drawn.pairs(row, rng, count) if self.drawn else []
+        if self.drawn and ("questions" not in self.written or rng.random() < self.drawn_share):
+            return self.drawn.pairs(row, rng, count)
         dialogues = list(by_dialogue(self.records.texts(row)["questions"] or ()))
         rng.shuffle(dialogues)
         return [pair for dialogue in dialogues for pair in dialogue][:count]
@@ -70,9 +73,9 @@ def by_dialogue(turns: Sequence[dict[str, Any]]) -> Iterator[list[Pair]]:
     yield from groups.values()
 
 
-def texts_of(records: Sequence[FaceRecord]) -> Texts:
-    """The texts of records."""
-    return WrittenTexts(records) if isinstance(records, SetRecords) else DrawnTexts(records)
+def texts_of(records: Sequence[FaceRecord], drawn_share: float = 0.0) -> Texts:
+    """The texts of records; of a set's written questions this share is drawn anew instead."""
+    return WrittenTexts(records, drawn_share) if isinstance(records, SetRecords) else DrawnTexts(records)
 
 
 def corpus(records: Sequence[FaceRecord], seed: int) -> Iterator[str]:

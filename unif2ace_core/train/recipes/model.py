@@ -74,6 +74,7 @@ class ModelTrainConfig(TrainConfig):
     t2i_share: float = 0.5  # rows of generation in a batch
     t2i_sources: tuple[str, ...] = ("celebahq", "ffhq")  # whose framing pictures shall have; all if none is there
     t2i_rarity: float = 1.5  # how much more often photos with glasses, hats, ... are generated; 0: all equally often
+    drawn_share: float = 0.0  # rows asked what is drawn from their labels, though the set holds written questions
     text_budget: int = 60  # text tokens of a row
     long_share: float = 0.2  # batches whose rows are long enough for descriptions
     condition_dropout: float = 0.1  # prompts emptied
@@ -101,7 +102,8 @@ class ModelTrainConfig(TrainConfig):
         words = {"preset": PRESETS, "mask_law": MASK_LAWS, "mode": MODES, "terms": TERMS, "sampler": SAMPLERS}
         for name, known in words.items():
             check_choice(self, name, known)
-        shares = ("t2i_share", "long_share", "condition_dropout", "expert_dropout", "explore_start", "explore_end")
+        shares = ("t2i_share", "drawn_share", "long_share", "condition_dropout", "expert_dropout")
+        check_range(self, ("explore_start", "explore_end"), 0, 1)
         check_range(self, shares, 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity"), 0)
@@ -192,6 +194,7 @@ class ModelTask:
             t2i_share=config.t2i_share,
             t2i_sources=preferred_sources(data, config.t2i_sources),
             t2i_rarity=config.t2i_rarity,
+            drawn_share=config.drawn_share,
             text_budget=config.text_budget,
             long_share=config.long_share,
             mask_law=config.mask_law,
