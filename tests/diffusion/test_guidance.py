@@ -146,7 +146,7 @@ class Counted(torch.nn.Module):
 
     def __init__(self, model: UniF2ace) -> None:
         super().__init__()
-        self.model, self.config, self.code_logits = model, model.config, model.code_logits
+        self.model, self.config, self.code_logits, self.resample = model, model.config, model.code_logits, model.resample
         self.rows: list[int] = []
 
     def forward(self, ids: Tensor, *rest: Any, **more: Any) -> Any:

@@ -13,7 +13,7 @@ from unif2ace_core.model.attention import Attention, rotary_angles
 from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.resampler import HEADS, Resampler
 from unif2ace_core.model.sequence_moe import Exploration, SequenceExperts, SpanFeatures
-from unif2ace_core.model.token_moe import FeedForward, RoutedExperts, TokenMoE
+from unif2ace_core.model.token_moe import FeedForward, RoutedExperts, TokenGroups, TokenMoE
 from unif2ace_core.model.transformer import Features, UniF2ace
 from unif2ace_core.tokens.sequence import Batch, collate, mmu_row, t2i_row
 
@@ -97,7 +97,11 @@ def test_a_model_is_its_blocks_formula_by_formula(tiny_model: UniF2ace, tiny_con
         for block in model.blocks:
             h = block.norm(x)
             moe = isinstance(block.mlp, TokenMoE)
-            x = x + block.attention(h, angles, batch.mask) + (block.mlp(h, batch.group)[0] if moe else block.mlp(h))
+            x = (
+                x
+                + block.attention(h, angles, batch.mask)
+                + (block.mlp(h, TokenGroups.of(batch.group))[0] if moe else block.mlp(h))
+            )
             for group, members in rows.items() if moe else ():
                 for place, row in enumerate(members.tolist()):
                     one = SpanFeatures({n: s[place : place + 1] for n, s in resampled[group].resampled.items()})

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unif2ace_core.config import Group, ModelConfig
 from unif2ace_core.model.sequence_moe import Exploration, SequenceExperts, SpanFeatures
-from unif2ace_core.model.token_moe import TokenMoE, routing_load, top_k_gates
+from unif2ace_core.model.token_moe import Routing, TokenGroups, TokenMoE, top_k_gates
 
 GOLDEN = torch.tensor([[2.0, 1, 0, -1], [0, 3, 1, 0.5], [1, 1.5, -2, 0.25]], dtype=torch.float64)
 
@@ -28,7 +28,7 @@ def random_moe(config: ModelConfig) -> TokenMoE:
 
 def test_balance_loss_gates_and_loads_equal_the_golden_values() -> None:
     gates, chosen, probabilities = top_k_gates(GOLDEN, 2)
-    assert float(routing_load(probabilities, chosen).balance()) == pytest.approx(1.521049583, abs=1e-8)
+    assert float(Routing(probabilities, chosen).load().balance()) == pytest.approx(1.521049583, abs=1e-8)
     load = torch.bincount(chosen.flatten(), minlength=4).double() * (4 / chosen.numel())
     assert load.tolist() == pytest.approx([4 / 3, 2, 2 / 3, 0], abs=1e-8)
     mean = (0.3328578145, 0.5153258328, 0.06988124748, 0.08193510526)
@@ -42,28 +42,28 @@ def test_balance_loss_is_one_for_uniform_probabilities_whatever_is_selected() ->
     uniform = torch.full((12, 4), 0.25, dtype=torch.float64)
     for seed in range(4):
         chosen = torch.rand(12, 4, generator=generator(seed)).topk(2, -1).indices
-        assert float(routing_load(uniform, chosen).balance()) == pytest.approx(1.0, abs=1e-12)
+        assert float(Routing(uniform, chosen).load().balance()) == pytest.approx(1.0, abs=1e-12)
 
 
 @pytest.mark.parametrize(("n", "k"), [(4, 2), (8, 4), (8, 1)])
 def test_balance_loss_is_n_over_k_for_collapsed_routing(n: int, k: int) -> None:
     probabilities = torch.zeros(10, n, dtype=torch.float64)
     probabilities[:, :k] = 1 / k
-    load = routing_load(probabilities, torch.arange(k).expand(10, k))
+    load = Routing(probabilities, torch.arange(k).expand(10, k)).load()
     assert float(load.balance()) == pytest.approx(n / k, abs=1e-12)
 
 
 def test_balance_loss_can_fall_below_one() -> None:
     probabilities = torch.tensor([[1.0, 0.0], [0.49, 0.51], [0.49, 0.51]], dtype=torch.float64)
     chosen = torch.tensor([[0], [1], [1]])
-    assert float(routing_load(probabilities, chosen).balance()) == pytest.approx(0.8933333333, abs=1e-8)
+    assert float(Routing(probabilities, chosen).load().balance()) == pytest.approx(0.8933333333, abs=1e-8)
 
 
 def test_balance_loss_has_no_gradient_through_the_loads() -> None:
     """The gradient is that of sum_i f_i P_i with f a constant."""
     leaf = GOLDEN.clone().requires_grad_()
     _, chosen, probabilities = top_k_gates(leaf, 2)
-    (found,) = torch.autograd.grad(routing_load(probabilities, chosen).balance(), leaf)
+    (found,) = torch.autograd.grad(Routing(probabilities, chosen).load().balance(), leaf)
     other = GOLDEN.clone().requires_grad_()
     load = torch.tensor([4 / 3, 2, 2 / 3, 0], dtype=torch.float64)
     (expected,) = torch.autograd.grad((load * other.softmax(-1).mean(0)).sum(), other)
@@ -98,7 +98,7 @@ def test_grouped_experts_equal_the_formula_token_by_token(tiny_config: ModelConf
     moe = random_moe(tiny_config)
     h = torch.randn(2, 9, tiny_config.width, generator=generator(1), dtype=torch.float64)
     group = torch.randint(-1, 3, (2, 9), generator=generator(2))
-    y, _ = moe(h, group)
+    y, _ = moe(h, TokenGroups.of(group))
     for b in range(2):
         for place in range(9):
             expected = token_by_token(moe, h[b, place], int(group[b, place]))
@@ -109,12 +109,16 @@ def test_balance_is_per_group_and_ignores_pads(tiny_config: ModelConfig) -> None
     moe = random_moe(tiny_config)
     h = torch.randn(1, 10, tiny_config.width, generator=generator(1), dtype=torch.float64)
     group = torch.tensor([[1, 1, 1, 2, 2, 2, 2, 0, -1, -1]])
-    _, loads = moe(h, group)
+    _, routings = moe(h, TokenGroups.of(group))
     for name, rows in (("t2i", slice(0, 3)), ("mmu", slice(3, 7))):
         _, chosen, p = top_k_gates(F.linear(h[0, rows], moe.groups[name].router), tiny_config.top_k)
-        assert loads[name].balance().item() == pytest.approx(routing_load(p, chosen).balance().item(), abs=1e-12)
-    _, only = moe(h, group.clamp_max(1))
-    assert [name for name, load in only.items() if load.tokens] == ["t2i"]  # an absent group contributes nothing
+        assert routings[name].load().balance().item() == pytest.approx(
+            Routing(p, chosen).load().balance().item(), abs=1e-12
+        )
+    _, only = moe(h, TokenGroups.of(group.clamp_max(1)))
+    assert [name for name, routing in only.items() if len(routing.chosen)] == [
+        "t2i"
+    ]  # an absent group contributes nothing
 
 
 NAMES = {"t2i": ("copy", "zero", "noise", "copy"), "mmu": ("clip", "face", "copy", "copy")}

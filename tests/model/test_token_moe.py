@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unif2ace_core.config import Group, ModelConfig
-from unif2ace_core.model.token_moe import TokenMoE, routing_load, top_k_gates
+from unif2ace_core.model.token_moe import Routing, TokenGroups, TokenMoE, top_k_gates
 
 GOLDEN = torch.tensor([[2.0, 1, 0, -1], [0, 3, 1, 0.5], [1, 1.5, -2, 0.25]])
 
@@ -22,7 +22,7 @@ def random_moe(config: ModelConfig) -> TokenMoE:
 
 def test_balance_loss_equals_the_golden_value() -> None:
     _, chosen, probabilities = top_k_gates(GOLDEN, 2)
-    assert float(routing_load(probabilities, chosen).balance()) == pytest.approx(1.521049583, abs=1e-6)
+    assert float(Routing(probabilities, chosen).load().balance()) == pytest.approx(1.521049583, abs=1e-6)
     load = torch.bincount(chosen.flatten(), minlength=4) * (4 / chosen.numel())
     assert torch.allclose(load, torch.tensor([4 / 3, 2, 2 / 3, 0]))
     golden = torch.tensor([0.3328578145, 0.5153258328, 0.06988124748, 0.08193510526])
@@ -40,24 +40,24 @@ def test_gates_equal_the_golden_values_and_sum_to_one() -> None:
 
 def test_uniform_routing_balances_at_one_and_collapsed_at_n_over_k() -> None:
     uniform = torch.full((12, 4), 0.25)
-    assert float(routing_load(uniform, torch.tensor([[0, 1]] * 12)).balance()) == pytest.approx(1.0)
+    assert float(Routing(uniform, torch.tensor([[0, 1]] * 12)).load().balance()) == pytest.approx(1.0)
     collapsed = torch.tensor([[0.5, 0.5, 0, 0]] * 12)
-    assert float(routing_load(collapsed, torch.tensor([[0, 1]] * 12)).balance()) == pytest.approx(2.0)
+    assert float(Routing(collapsed, torch.tensor([[0, 1]] * 12)).load().balance()) == pytest.approx(2.0)
 
 
 def test_no_token_means_no_balance_loss() -> None:
-    assert float(routing_load(torch.zeros(0, 4), torch.zeros(0, 2, dtype=torch.long)).balance()) == 0.0
+    assert float(Routing(torch.zeros(0, 4), torch.zeros(0, 2, dtype=torch.long)).load().balance()) == 0.0
 
 
 def test_tokens_depend_only_on_their_groups_experts(tiny_config: ModelConfig) -> None:
     moe = random_moe(tiny_config)
     h = torch.randn(2, 6, tiny_config.width, generator=torch.Generator().manual_seed(0))
     group = torch.tensor([[1, 1, 2, 2, 0, -1], [2, 1, 0, 1, 2, 2]])
-    before, _ = moe(h, group)
+    before, _ = moe(h, TokenGroups.of(group))
     with torch.no_grad():
         for parameter in moe.groups["mmu"].parameters():
             parameter.add_(1.0)
-    after, _ = moe(h, group)
+    after, _ = moe(h, TokenGroups.of(group))
     changed = (before != after).any(-1)
     assert torch.equal(changed, group == int(Group.MMU))
 
@@ -65,9 +65,10 @@ def test_tokens_depend_only_on_their_groups_experts(tiny_config: ModelConfig) ->
 def test_text_only_tokens_and_pads_get_the_shared_expert_alone(tiny_config: ModelConfig) -> None:
     moe = random_moe(tiny_config)
     h = torch.randn(1, 2, tiny_config.width, generator=torch.Generator().manual_seed(0))
-    y, loads = moe(h, torch.tensor([[0, -1]]))
+    y, routings = moe(h, TokenGroups.of(torch.tensor([[0, -1]])))
     assert torch.equal(y, moe.shared(h))
-    assert all(load.tokens == 0 and load.balance() == 0 for load in loads.values())
+    loads = [routing.load() for routing in routings.values()]
+    assert all(load.tokens == 0 and load.balance() == 0 for load in loads)
 
 
 def test_sorted_experts_equal_the_plain_weighted_sum(tiny_config: ModelConfig) -> None:
@@ -89,6 +90,6 @@ def test_a_token_is_served_alike_in_any_batch(tiny_config: ModelConfig) -> None:
     moe = random_moe(tiny_config)
     h = torch.randn(1, 9, tiny_config.width, generator=torch.Generator().manual_seed(0))
     group = torch.full((1, 9), int(Group.T2I))
-    together, _ = moe(h, group)
-    alone, _ = moe(h[:, 4:5], group[:, 4:5])
+    together, _ = moe(h, TokenGroups.of(group))
+    alone, _ = moe(h[:, 4:5], TokenGroups.of(group[:, 4:5]))
     assert torch.allclose(together[:, 4:5], alone, atol=1e-5)

@@ -56,6 +56,11 @@ class SpanFeatures:
     resampled: Mapping[str, Tensor]
     available: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def first(self, rows: int) -> SpanFeatures:
+        """Those of the first rows."""
+        parts = ({name: value[:rows] for name, value in each.items()} for each in (self.resampled, self.available))
+        return SpanFeatures(*parts)
+
 
 class SequenceExperts(nn.Module):
     """The experts of one group in one layer."""

@@ -10,6 +10,8 @@ dropless: a token's output depends on that token alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -46,12 +48,33 @@ class RoutingLoad(NamedTuple):
         return (load * self.probability).sum(-1) / self.tokens.clamp_min(1)
 
 
-def routing_load(probabilities: Tensor, chosen: Tensor) -> RoutingLoad:
-    """Shapes: probabilities (T, n), chosen (T, k)."""
-    counts = torch.bincount(chosen.flatten(), minlength=probabilities.shape[1])
-    return RoutingLoad(
-        counts.to(probabilities), probabilities.sum(0), torch.tensor(len(probabilities), device=probabilities.device)
-    )
+class Routing(NamedTuple):
+    """Where one group's tokens of a layer went."""
+
+    probabilities: Tensor  # (T, n), the router's
+    chosen: Tensor  # (T, k)
+
+    def load(self) -> RoutingLoad:
+        """Counts and sums over the tokens."""
+        tokens, experts = self.probabilities.shape
+        counts = (self.chosen.unsqueeze(-1) == torch.arange(experts, device=self.chosen.device)).sum((0, 1))
+        whole = torch.tensor(tokens, device=self.chosen.device)
+        return RoutingLoad(counts.to(self.probabilities), self.probabilities.sum(0), whole)
+
+
+@dataclass(frozen=True)
+class TokenGroups:
+    """Which tokens of a batch belong to each group. Made once for all layers: to find them waits for the device."""
+
+    rows: Mapping[str, Tensor | None]  # group -> its tokens (T,) in the flattened batch; None: all tokens are its
+
+    @classmethod
+    def of(cls, group: Tensor | Group) -> TokenGroups:
+        """From a group for each token (B, L), -1 on pads, or one for all of them."""
+        if isinstance(group, Group):
+            return cls({group.name.lower(): None} if group in GROUPS else {})
+        flat = group.flatten()
+        return cls({kind.name.lower(): (flat == kind).nonzero().squeeze(1) for kind in GROUPS})
 
 
 class FeedForward(nn.Module):
@@ -82,17 +105,56 @@ class RoutedExperts(nn.Module):
         hidden = F.gelu(F.linear(h, self.fc1_weight[index], self.fc1_bias[index]), approximate="tanh")
         return F.linear(hidden, self.fc2_weight[index], self.fc2_bias[index])
 
-    def forward(self, h: Tensor) -> tuple[Tensor, RoutingLoad]:
+    def forward(self, h: Tensor) -> tuple[Tensor, Routing]:
         """Tokens (T, D) of this group -> weighted sum of their experts (T, D), and how they were routed."""
         gates, chosen, probabilities = top_k_gates(F.linear(h, self.router), self.top_k)
-        load = routing_load(probabilities, chosen)
-        order = chosen.flatten().argsort(stable=True)  # (token, slot) pairs sorted by expert
-        rows = order // self.top_k
-        slices = h[rows].split(load.chosen.int().tolist())
-        # without tokens the experts run on none: processes of a sharded run must agree on which weights have gradients
-        outputs = torch.cat([self.expert(i, part) for i, part in enumerate(slices) if len(part) or not len(h)])
-        weighted = outputs * gates.flatten()[order].unsqueeze(1).to(outputs.dtype)
-        return torch.zeros_like(weighted[: len(h)]).index_add(0, rows, weighted), load
+        gates = gates.to(h.dtype)
+        if has_grouped_product(h):
+            y = self.grouped(h, gates, chosen)
+        elif len(h) == 1 and not torch.is_grad_enabled():
+            y = self.single(h, gates, chosen)
+        else:
+            y = self.sliced(h, gates, chosen)
+        return y, Routing(probabilities, chosen)
+
+    def sliced(self, h: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
+        """One expert after the other on its own tokens, which lie together once (token, slot) pairs are sorted."""
+        flat, y = chosen.flatten(), torch.zeros_like(h)
+        order = flat.argsort(stable=True)
+        rows, weights = order // self.top_k, gates.flatten()[order].unsqueeze(1)
+        counts, start = torch.bincount(flat, minlength=len(self.router)).tolist(), 0
+        for index, count in enumerate(counts):
+            # without tokens experts run on none: processes of a sharded run must agree on which weights have gradients
+            if count or not len(h):
+                own = rows[start : start + count]
+                served = self.expert(index, h.index_select(0, own)) * weights[start : start + count]
+                y.index_add_(0, own, served.to(y.dtype))
+                start += count
+        return y
+
+    def single(self, h: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
+        """`sliced` for one token: nothing to sort, nothing to gather."""
+        y = torch.zeros_like(h)
+        for gate, index in zip(gates[0].tolist(), chosen[0].tolist()):
+            y.add_(self.expert(index, h), alpha=gate)
+        return y
+
+    def grouped(self, h: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
+        """`sliced` as two grouped matrix products, in which the host never waits for the device."""
+        flat, experts = chosen.flatten(), torch.arange(len(self.router), device=h.device)
+        order = flat.argsort(stable=True)
+        rows, owner = order // self.top_k, flat[order]
+        ends = (flat.unsqueeze(1) == experts).sum(0).cumsum(0, dtype=torch.int32)
+        hidden = F.grouped_mm(h[rows], self.fc1_weight.to(h.dtype).transpose(1, 2), offs=ends)
+        hidden = F.gelu(hidden + self.fc1_bias[owner].to(h.dtype), approximate="tanh")
+        served = F.grouped_mm(hidden, self.fc2_weight.to(h.dtype).transpose(1, 2), offs=ends)
+        served = (served + self.fc2_bias[owner].to(h.dtype)) * gates.flatten()[order].unsqueeze(1)
+        return torch.zeros_like(h).index_add(0, rows, served)
+
+
+def has_grouped_product(h: Tensor) -> bool:
+    """Whether tokens lie where one launch serves all experts: CUDA, in the only precision that has the kernel."""
+    return h.is_cuda and h.dtype == torch.bfloat16 and hasattr(F, "grouped_mm")
 
 
 class TokenMoE(nn.Module):
@@ -112,25 +174,29 @@ class TokenMoE(nn.Module):
             }
         )
 
-    def forward(self, h: Tensor, group: Tensor) -> tuple[Tensor, dict[str, RoutingLoad]]:
-        """h (B, L, D), group (B, L) with -1 on pads -> output (B, L, D), load per group present.
+    def forward(self, h: Tensor, groups: TokenGroups) -> tuple[Tensor, dict[str, Routing]]:
+        """h (B, L, D) and the groups of its tokens -> output (B, L, D), routing per group present.
 
         In training both groups always run, if need be on no tokens.
         """
-        flat, groups = h.flatten(0, 1), group.flatten()
-        y, loads = self.serve_shared(flat, groups), {}
-        for kind in GROUPS:
-            rows = (groups == kind).nonzero().squeeze(1)
-            if len(rows) or self.training:
-                routed, loads[kind.name.lower()] = self.groups[kind.name.lower()](flat[rows])
+        flat = h.flatten(0, 1)
+        y, routings = self.serve_shared(flat, groups), {}
+        for name, rows in groups.rows.items():
+            if rows is None:
+                routed, routings[name] = self.groups[name](flat)
+                y = y + routed
+            elif len(rows) or self.training:
+                routed, routings[name] = self.groups[name](flat[rows])
                 y = y.index_add(0, rows, routed.to(y.dtype))
-        return y.view_as(h), loads
+        return y.view_as(h), routings
 
-    def serve_shared(self, flat: Tensor, groups: Tensor) -> Tensor:
-        """The shared part of tokens (T, D) of groups (T,)."""
-        if self.shared_mmu is None:
+    def serve_shared(self, flat: Tensor, groups: TokenGroups) -> Tensor:
+        """The shared part of tokens (T, D)."""
+        own = groups.rows.get(Group.MMU.name.lower(), flat.new_empty(0, dtype=torch.long))
+        if self.shared_mmu is None or (own is not None and not len(own) and not self.training):
             return self.shared(flat)
-        of_mmu = groups == Group.MMU
-        own, other = of_mmu.nonzero().squeeze(1), (~of_mmu).nonzero().squeeze(1)
+        if own is None:
+            return self.shared_mmu(flat)
+        other = torch.ones(len(flat), dtype=torch.bool, device=flat.device).index_fill(0, own, False).nonzero()[:, 0]
         parts = torch.cat([self.shared_mmu(flat[own]), self.shared(flat[other])])
         return parts[torch.cat([own, other]).argsort()]

@@ -31,7 +31,9 @@ from unif2ace_core.model.sequence_moe import (
     SequenceMoE,
     SpanFeatures,
 )
-from unif2ace_core.model.token_moe import FeedForward, RoutedExperts, RoutingLoad, TokenMoE
+from unif2ace_core.model.token_moe import FeedForward, RoutedExperts, Routing, TokenGroups, TokenMoE
+
+FEATURES_OF = {Group.T2I.name.lower(): ("noise",), Group.MMU.name.lower(): ("clip", "face")}
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Output:
     """What a forward pass yields."""
 
     hidden: Tensor  # (B, L, D), after the final norm
-    loads: list[dict[str, RoutingLoad]]  # per MoE layer: how the tokens of each group were routed
+    routings: list[dict[str, Routing]]  # per MoE layer: how the tokens of each group were routed
     gates: list[dict[str, Tensor]] = field(default_factory=list)  # per MoE layer and group (R, 4)
 
 
@@ -60,7 +62,7 @@ class Surroundings:
 
     angles: tuple[Tensor, Tensor]  # of the rotary embedding
     mask: Tensor | None
-    group: Tensor
+    groups: TokenGroups
     index: Tensor  # (B, N) positions of the image codes
     rows: Mapping[str, Tensor]  # per group the rows that hold an image span; empty: no row has one
     features: Mapping[str, SpanFeatures]  # per group, of those rows
@@ -79,18 +81,18 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, around: Surroundings, draws: Tensor | None, cache: LayerCache | None
-    ) -> tuple[Tensor, dict[str, RoutingLoad], dict[str, Tensor]]:
-        """x (B, L, D), the layer's exploration draws (B, columns) and cache -> x, loads and sequence gates by group."""
+    ) -> tuple[Tensor, dict[str, Routing], dict[str, Tensor]]:
+        """x (B, L, D), the layer's exploration draws (B, columns) and cache -> x, routing, sequence gates by group."""
         h = self.norm(x)
         attended = self.attention(h, around.angles, around.mask, cache)
         if self.sequence is None:
             return x + attended + self.mlp(h), {}, {}
-        routed, loads = self.mlp(h, around.group)
+        routed, routings = self.mlp(h, around.groups)
         x, gates = x + attended + routed, {}
         if around.rows:
             exploration = replace(around.exploration, draws=draws)
             x, gates = self.sequence(x, around.index, around.rows, around.features, exploration)
-        return x, loads, gates
+        return x, routings, gates
 
 
 class Head(nn.Linear):
@@ -158,8 +160,9 @@ class UniF2ace(nn.Module):
     def resample(self, features: Features, rows: Mapping[str, Tensor]) -> dict[str, SpanFeatures]:
         """S(F(X)) before the layers' projections, once per image, for each group's rows and the experts it has."""
         found: dict[str, SpanFeatures] = {}
-        t2i, mmu = Group.T2I.name.lower(), Group.MMU.name.lower()
-        for group, names in ((t2i, ("noise",)), (mmu, ("clip", "face"))):
+        for group, names in FEATURES_OF.items():
+            if group not in rows:
+                continue
             given = {name: getattr(features, name) for name in names if name in self.resamplers}
             sources = {name: value for name, value in given.items() if value is not None}
             members = rows[group]
@@ -174,9 +177,9 @@ class UniF2ace(nn.Module):
         ids: Tensor,
         positions: Tensor,
         mask: Tensor | None,
-        group: Tensor,
+        group: Tensor | Group,
         span: Tensor | None = None,
-        features: Features | None = None,
+        features: Features | Mapping[str, SpanFeatures] | None = None,
         cache: KeyValueCache | None = None,
         exploration: Exploration | None = None,
     ) -> Output:
@@ -186,33 +189,36 @@ class UniF2ace(nn.Module):
             ids: (B, L) token ids.
             positions: (B, L) rotary positions.
             mask: (B, 1, L, Lk) bool, True where a row sees a column; None: all visible.
-            group: (B, L) task group per token, -1 on pads.
+            group: (B, L) task group per token, -1 on pads; or one for all tokens, which saves looking for them.
             span: (B,) index of the first image code in this input, -1 for rows without one; None: no row has one.
-            features: expert features; needed where `span` is given.
+            features: expert features, needed where `span` is given; or what `resample` made of them.
             cache: keys and values of earlier positions; they count in Lk.
             exploration: how the sequence router explores; None: not at all.
         """
         rows, index = self.spans(group, span)
-        resampled = self.resample(features or Features(), rows) if rows else {}
+        if rows and (features is None or isinstance(features, Features)):
+            features = self.resample(features or Features(), rows)
+        resampled = cast("Mapping[str, SpanFeatures]", features) if rows else {}
         angles = rotary_angles(positions, self.config.rotary)
-        around = Surroundings(angles, mask, group, index, rows, resampled, exploration or Exploration())
-        x, output_loads, output_gates, draws = self.embed(ids), [], [], iter(self.layer_draws(around.exploration))
+        groups = TokenGroups.of(group)
+        around = Surroundings(angles, mask, groups, index, rows, resampled, exploration or Exploration())
+        x, routings, output_gates, draws = self.embed(ids), [], [], iter(self.layer_draws(around.exploration))
         for number, block in enumerate(cast("list[Block]", self.blocks)):
             moe = block.sequence is not None
             layer = (x, around, next(draws) if moe else None, None if cache is None else cache.layers[number])
-            x, loads, gates = self.run(block, layer)
+            x, routing, gates = self.run(block, layer)
             if moe:
-                output_loads.append(loads)
+                routings.append(routing)
             if gates:
                 output_gates.append(gates)
-        return Output(self.norm(x), output_loads, output_gates)
+        return Output(self.norm(x), routings, output_gates)
 
     def layer_draws(self, exploration: Exploration) -> list[Tensor | None]:
         """The exploration draws of each MoE layer."""
         layers = sum(map(self.config.is_moe, range(self.config.layers)))
         return [None] * layers if exploration.draws is None else list(exploration.draws.unbind(1))
 
-    def run(self, block: Block, layer: tuple[Any, ...]) -> tuple[Tensor, dict[str, RoutingLoad], dict[str, Tensor]]:
+    def run(self, block: Block, layer: tuple[Any, ...]) -> tuple[Tensor, dict[str, Routing], dict[str, Tensor]]:
         """One block; with `checkpointing` its activations are computed again in the backward pass, not kept."""
         if not (self.checkpointing and torch.is_grad_enabled()):
             return block(*layer)
@@ -220,11 +226,13 @@ class UniF2ace(nn.Module):
 
         return checkpoint(block, *layer, use_reentrant=False)
 
-    def spans(self, group: Tensor, span: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
+    def spans(self, group: Tensor | Group, span: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
         """Rows of each group that hold an image span, and the (B, N) positions of the codes."""
         if span is None:
-            return {}, group
+            return {}, torch.empty(0)
         index = span.clamp_min(0).unsqueeze(1) + torch.arange(self.config.positions, device=span.device)
+        if isinstance(group, Group):  # then every row has a span
+            return {group.name.lower(): torch.arange(len(span), device=span.device)}, index
         kinds = group.gather(1, span.clamp_min(0).unsqueeze(1)).squeeze(1)
         kinds = torch.where(span >= 0, kinds, -1)
         return {kind.name.lower(): (kinds == kind).nonzero().squeeze(1) for kind in GROUPS}, index

@@ -20,6 +20,7 @@ from unif2ace_core.diffusion.samplers import ProgressPosterior, sample
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.transformer import Features
+from unif2ace_core.timing import phase
 from unif2ace_core.tokens.codec import to_pixels
 from unif2ace_core.tokens.sequence import t2i_prefix
 from unif2ace_core.weights.resolve import LoadedModel
@@ -90,11 +91,14 @@ class PromptedSpan:
         empty: list[int] = []
         texts = [*prompts, *([empty] * len(prompts) if guidance > 0 else [])]
         prefixes = [t2i_prefix(text, model.tokenizer.end, model.config) for text in texts]
-        self.noise = torch.cat([noise, noise]) if guidance > 0 else noise
+        noise = torch.cat([noise, noise]) if guidance > 0 else noise
         self.lengths = torch.tensor([len(prefix) for prefix in prefixes], device=model.device)
         self.visible = torch.arange(int(self.lengths.max()), device=model.device) < self.lengths.unsqueeze(1)
         self.cache = self.run_prefix(prefixes)
+        rows = torch.arange(len(noise), device=model.device)
+        self.resampled = model.transformer.resample(Features(noise=noise), {Group.T2I.name.lower(): rows})
 
+    @phase("compute: prefix")
     def run_prefix(self, prefixes: Sequence[Sequence[int]]) -> KeyValueCache:
         """Keys and values of the text, right-padded; pads are hidden by the mask."""
         model, width = self.model, self.visible.shape[1]
@@ -103,7 +107,7 @@ class PromptedSpan:
         causal = torch.ones(width, width, dtype=torch.bool, device=model.device).tril()
         group = torch.where(self.visible, int(Group.T2I), -1)
         positions = torch.arange(width, device=model.device).expand(len(ids), -1)
-        cache = KeyValueCache(model.config.layers)
+        cache = KeyValueCache(model.config.layers, room=model.config.positions + 2)
         model.transformer(ids, positions, causal.expand(len(ids), 1, -1, -1), group, cache=cache)
         return cache.freeze()
 
@@ -115,16 +119,15 @@ class PromptedSpan:
         ids = torch.cat([ends[0], rows + config.code_offset, ends[1]], 1)
         positions = self.lengths[:b].unsqueeze(1) + torch.arange(n + 2, device=rows.device)
         mask = torch.cat([self.visible[:b], torch.ones(b, n + 2, dtype=torch.bool, device=rows.device)], 1)
-        group = torch.full_like(ids, int(Group.T2I))
         start = torch.ones(b, dtype=torch.long, device=rows.device)
         output = self.model.transformer(
             ids,
             positions,
             mask[:, None, None, :].expand(-1, 1, n + 2, -1),
-            group,
+            Group.T2I,
             start,
-            Features(noise=self.noise[:b]),
-            first_rows(self.cache, b),
+            {name: features.first(b) for name, features in self.resampled.items()},
+            self.cache.first(b),
         )
         return output.hidden[:, 1:-1]
 
@@ -145,15 +148,7 @@ class PromptedSpan:
         return self.model.transformer.code_logits(self.hidden(codes, progress)[codes == self.model.config.codes])
 
 
-def first_rows(cache: KeyValueCache, count: int) -> KeyValueCache:
-    """The first `count` rows of a cache, read only; nothing is copied."""
-    part = KeyValueCache(len(cache.layers))
-    for layer, whole in zip(part.layers, cache.layers, strict=True):
-        if whole.keys is not None and whole.values is not None:
-            layer.keys, layer.values = whole.keys[:count], whole.values[:count]
-    return part.freeze()
-
-
+@phase("compute: steps")
 @torch.inference_mode()
 def sample_codes(
     model: LoadedModel, requests: Sequence[GenerateRequest], options: GenerateOptions
@@ -197,7 +192,7 @@ def generate(
         chunk = requests[start : start + batch_size]
         began = time.perf_counter()
         codes, cut = sample_codes(model, chunk, full)
-        with torch.inference_mode():
+        with torch.inference_mode(), phase("compute: pixels"):
             pixels = to_pixels(model.codec.decode(codes)).cpu().numpy()
         seconds = (time.perf_counter() - began) / len(chunk)
         for request, array, truncated in zip(chunk, pixels, cut, strict=True):

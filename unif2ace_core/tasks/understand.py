@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -20,12 +21,14 @@ from unif2ace_core.errors import UserError
 from unif2ace_core.experts.align import crop
 from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.transformer import Features
+from unif2ace_core.timing import phase
 from unif2ace_core.tokens.codec import to_image_tensor
-from unif2ace_core.tokens.sequence import collate, mmu_row, question_ids
+from unif2ace_core.tokens.sequence import Batch, collate, mmu_row, question_ids
 from unif2ace_core.weights.resolve import LoadedModel
 
 DESCRIBE = "Describe this face."
 LONGEST_ANSWER = 96  # tokens
+ROOM = 32  # tokens of an answer that a cache has room for at first
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Photos:
     attributes: Tensor | None  # (P, ATTRIBUTE_LOGITS)
 
 
+@phase("compute: find face")
 def align_face(model: LoadedModel, image: Image.Image, face: int = 0) -> Image.Image:
     """Bring a face of a photo to the training frame: the largest, or the `face`-th largest (from 0).
 
@@ -84,6 +88,7 @@ def align_face(model: LoadedModel, image: Image.Image, face: int = 0) -> Image.I
     return crop(image.convert("RGB"), faces[face].frame, pixels)
 
 
+@phase("compute: encode photo")
 @torch.inference_mode()
 def encode_photos(model: LoadedModel, images: Sequence[Image.Image]) -> Photos:
     """Codes and expert features of aligned images."""
@@ -95,6 +100,38 @@ def encode_photos(model: LoadedModel, images: Sequence[Image.Image]) -> Photos:
     return Photos(model.codec.encode(batch), clip.tokens if clip else None, face, clip.attributes if clip else None)
 
 
+class AskedPhotos:
+    """Rows of photos and questions whose prompts are in a cache; `step` goes on by a token.
+
+    Rows may differ in length: a prompt is padded on the right, and each row's mask and positions leave the pads out.
+    """
+
+    @phase("compute: prompt")
+    def __init__(self, model: LoadedModel, batch: Batch, features: Features) -> None:
+        self.transformer, d = model.transformer, model.device
+        self.cache = KeyValueCache(model.config.layers, room=ROOM)
+        span, group = batch.span.to(d), batch.group.to(d)
+        inputs = (batch.ids.to(d), batch.positions.to(d), batch.mask.to(d), group, span, features, self.cache)
+        hidden = self.transformer(*inputs).hidden
+        self.lengths = batch.valid.sum(1).to(d)
+        self.visible = None if bool(batch.valid.all()) else batch.valid.to(d)  # None: rows of one length have no pads
+        self.hidden = hidden[torch.arange(len(hidden), device=d), self.lengths - 1]  # (R, D), of the last token
+
+    def step(self, tokens: Tensor) -> None:
+        """Tokens (R,) -> their hidden states."""
+        mask, positions = None, self.lengths.unsqueeze(1)
+        if self.visible is not None:
+            self.visible = F.pad(self.visible, (0, 1), value=True)
+            mask = self.visible[:, None, None, :]
+        output = self.transformer(tokens.unsqueeze(1), positions, mask, Group.MMU, cache=self.cache)
+        self.hidden, self.lengths = output.hidden[:, 0], self.lengths + 1
+
+    def scores(self) -> Tensor:
+        """Log-probabilities (R, text_vocabulary) of what comes next."""
+        return self.transformer.text_logits(self.hidden).float().log_softmax(-1)
+
+
+@phase("compute: answer")
 @torch.inference_mode()
 def decode_answers(
     model: LoadedModel, photos: Photos, rows: Sequence[int], questions: Sequence[str]
@@ -104,50 +141,39 @@ def decode_answers(
     codes = photos.codes[list(rows)].cpu().tolist()
     turns = [[(question_ids(question, tokenizer, config), None)] for question in questions]
     prompts = [mmu_row(c, turn, tokenizer.end, config) for c, turn in zip(codes, turns, strict=True)]
-    batch = collate(prompts, config)
     index = torch.tensor(list(rows), device=model.device)
     features = Features(
         clip=None if photos.clip is None else photos.clip[index],
         face=None if photos.face is None else photos.face[index],
     )
-    cache = KeyValueCache(config.layers)
-    d = model.device
-    output = model.transformer(
-        batch.ids.to(d), batch.positions.to(d), batch.mask.to(d), batch.group.to(d), batch.span.to(d), features, cache
-    )
-    lengths = batch.valid.sum(1).to(d)
-    last = output.hidden[torch.arange(len(lengths), device=d), lengths - 1]
-    return _continue(model, cache, batch.valid.to(d), lengths, last)
+    asked = AskedPhotos(model, collate(prompts, config), features)
+    said, log_probability = greedy(asked, tokenizer.end, model.name, LONGEST_ANSWER)
+    texts = [_sentence(tokenizer.decode(ids)) for ids in said]
+    return list(zip(texts, log_probability.exp().tolist(), strict=True))
 
 
-def _continue(
-    model: LoadedModel, cache: KeyValueCache, visible: Tensor, lengths: Tensor, hidden: Tensor
-) -> list[tuple[str, float]]:
-    """Greedy decoding after the prompt pass; stops when every row has ended."""
-    end = model.tokenizer.end
-    ended = torch.zeros(len(lengths), dtype=torch.bool, device=visible.device)
-    log_probability = torch.zeros(len(lengths), device=visible.device)
-    said: list[list[int]] = [[] for _ in range(len(lengths))]
-    group = torch.full((len(lengths), 1), int(Group.MMU), device=visible.device)
-    for step in range(LONGEST_ANSWER):
-        scores, tokens = model.transformer.text_logits(hidden).float().log_softmax(-1).max(-1)
+def greedy(asked: AskedPhotos, end: int, name: str, longest: int) -> tuple[list[list[int]], Tensor]:
+    """The likeliest tokens of each row up to its `end`, and log-probabilities (R,) of the answers.
+
+    Raises:
+        UserError: the scores are no numbers, so weights of model `name` are damaged.
+    """
+    log_probability = torch.zeros(len(asked.hidden), device=asked.hidden.device)
+    ended = torch.zeros_like(log_probability, dtype=torch.bool)
+    said: list[list[int]] = [[] for _ in range(len(ended))]
+    for length in range(longest):
+        scores, tokens = asked.scores().max(-1)
         if not bool(scores.isfinite().all()):
-            raise UserError(
-                f"model {model.name!r} computes no finite scores: its weights are damaged; download it again"
-            )
+            raise UserError(f"model {name!r} computes no finite scores: its weights are damaged; download it again")
         log_probability += scores.masked_fill(ended, 0)
         ended = ended | (tokens == end)
-        for row, token in enumerate(tokens.tolist()):
-            if not ended[row]:
+        for row, (token, over) in enumerate(zip(tokens.tolist(), ended.tolist())):
+            if not over:
                 said[row].append(token)
-        if bool(ended.all()):
+        if length + 1 == longest or all(len(ids) <= length for ids in said):
             break
-        visible = torch.cat([visible, torch.ones_like(group, dtype=torch.bool)], 1)
-        positions = (lengths + step).unsqueeze(1)
-        output = model.transformer(tokens.unsqueeze(1), positions, visible[:, None, None, :], group, cache=cache)
-        hidden = output.hidden[:, 0]
-    texts = [model.tokenizer.decode(ids) for ids in said]
-    return list(zip([_sentence(text) for text in texts], log_probability.exp().tolist(), strict=True))
+        asked.step(tokens)
+    return said, log_probability
 
 
 def _sentence(text: str) -> str:

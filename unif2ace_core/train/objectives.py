@@ -102,7 +102,7 @@ def balance_terms(output: Output) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     for name in (kind.name.lower() for kind in GROUPS):
-        layers = [layer[name] for layer in output.loads if name in layer]
+        layers = [layer[name].load() for layer in output.routings if name in layer]
         if not layers:
             continue
         own = torch.stack([load.probability for load in layers])  # (layers, n)
