@@ -11,13 +11,24 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 
 ROUNDS = 7
-RATIOS: list[tuple[str, float, float, float | None]] = []  # name, seconds plain and fast, least ratio asked for
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    name: str
+    value: float  # ratio of plain to fast, or a share
+    asked: float | None  # the least that is asked for, if anything is
+    seconds: tuple[float, float] | None = None  # plain and fast
+
+
+TABLE: list[Row] = []
 
 
 def measuring(config: pytest.Config) -> bool:
@@ -49,20 +60,28 @@ def compare(request: pytest.FixtureRequest) -> Callable[..., float | None]:
             benchmark.pedantic(fast, setup=plain_round, rounds=rounds, warmup_rounds=1)
         slow, quick = statistics.median(seconds[1:]), benchmark.stats.stats.median
         benchmark.extra_info["ratio"] = slow / quick
-        RATIOS.append((request.node.name.removeprefix("test_"), slow, quick, asked))
+        TABLE.append(Row(request.node.name.removeprefix("test_"), slow / quick, asked, (slow, quick)))
         return slow / quick
 
     return call
 
 
+@pytest.fixture
+def share(request: pytest.FixtureRequest) -> Callable[[str, float, float | None], None] | None:
+    """share(name, value, asked) puts a line into the table; None where nothing is measured."""
+    return (lambda *row: TABLE.append(Row(*row))) if measuring(request.config) else None
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One table: seconds of both ways and their ratio."""
-    if not RATIOS:
+    """One table: seconds of both ways and their ratio, and shares."""
+    if not TABLE:
         return
-    terminalreporter.section(f"ratios of medians, {torch.get_num_threads()} threads")
-    width = max(len(name) for name, *_ in RATIOS)
+    terminalreporter.section(f"medians, {torch.get_num_threads()} threads")
+    width = max(len(row.name) for row in TABLE)
     terminalreporter.write_line(f"{'':{width}}  {'plain ms':>10}  {'fast ms':>10}  {'ratio':>7}  asked for")
-    for name, slow, quick, asked in RATIOS:
-        least = "" if asked is None else f">= {asked:g}"
-        line = f"{name:{width}}  {1e3 * slow:10.2f}  {1e3 * quick:10.2f}  {slow / quick:6.2f}x  {least}"
-        terminalreporter.write_line(line, red=asked is not None and slow / quick < asked)
+    for row in TABLE:
+        times = " ".join(f"{1e3 * each:11.2f}" for each in row.seconds) if row.seconds else " " * 23
+        value = f"{row.value:6.2f}x" if row.seconds else f"{100 * row.value:6.1f}%"
+        least = "" if row.asked is None else f">= {row.asked:.3g}"
+        failed = row.asked is not None and row.value < row.asked
+        terminalreporter.write_line(f"{row.name:{width}} {times}  {value}  {least}", red=failed)
