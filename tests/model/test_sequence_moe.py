@@ -101,3 +101,19 @@ def test_without_exploration_two_selected_copies_never_learn(tiny_config: ModelC
         y.square().sum().backward()
         gradients = [p.grad for p in experts.rho.values() if p.grad is not None]
         assert any(bool(g.abs().sum() > 0) for g in gradients) is moves
+
+
+def test_experts_run_on_the_rows_that_chose_them_alone_and_give_the_same(tiny_config: ModelConfig) -> None:
+    experts = experts_for(tiny_config, tiny_config.sequence_mmu, [2, 3])
+    features = SpanFeatures({"clip": resampled(tiny_config), "face": resampled(tiny_config)})
+    there = {"clip": torch.tensor([True, False, True]), "face": torch.tensor([False, False, True])}
+    features = replace(features, available=there)
+    with torch.no_grad():
+        experts.router.bias.copy_(torch.tensor([3.0, 4.0, 1.0, 2.0]))
+    seen: list[int] = []
+    experts.projections["clip"].register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    every, gates = experts(span(tiny_config), features, Exploration())
+    with torch.no_grad():
+        chosen, _ = experts(span(tiny_config), features, Exploration())
+    assert seen == [3, 2] and [int((row > 0).sum()) for row in gates[:, :2]] == [1, 0, 2]
+    torch.testing.assert_close(chosen, every, rtol=0, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -93,3 +95,43 @@ def test_a_token_is_served_alike_in_any_batch(tiny_config: ModelConfig) -> None:
     together, _ = moe(h, TokenGroups.of(group))
     alone, _ = moe(h[:, 4:5], TokenGroups.of(group[:, 4:5]))
     assert torch.allclose(together[:, 4:5], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 17])
+def test_every_way_to_serve_tokens_gives_the_same(tiny_config: ModelConfig, tokens: int) -> None:
+    experts = random_moe(tiny_config).groups["mmu"]
+    h = torch.randn(tokens, tiny_config.width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        gates, chosen, _ = top_k_gates(h @ experts.router.t(), experts.top_k)
+        expected = experts.sliced(h, gates, chosen)
+        torch.testing.assert_close(experts(h)[0], expected, rtol=0, atol=1e-6)
+        if tokens == 1:
+            torch.testing.assert_close(experts.single(h, gates, chosen), expected, rtol=0, atol=1e-6)
+        if tokens and hasattr(torch.nn.functional, "grouped_mm"):
+            torch.testing.assert_close(experts.grouped(h, gates, chosen), expected, rtol=0, atol=1e-6)
+
+
+def test_one_group_for_all_tokens_equals_that_group_for_each(tiny_config: ModelConfig) -> None:
+    for config in (tiny_config, replace(tiny_config, shared_per_group=True)):
+        moe = random_moe(config).eval()
+        h = torch.randn(2, 5, config.width, generator=torch.Generator().manual_seed(0))
+        for kind in Group:
+            each, _ = moe(h, TokenGroups.of(torch.full((2, 5), int(kind))))
+            whole, routings = moe(h, TokenGroups.of(kind))
+            torch.testing.assert_close(whole, each, rtol=0, atol=1e-6)
+            assert list(routings) == ([] if kind is Group.TEXT else [kind.name.lower()])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_routing_on_cuda_never_waits_for_the_device(tiny_config: ModelConfig) -> None:
+    moe = random_moe(tiny_config).eval().to("cuda", torch.bfloat16)
+    h = torch.randn(2, 64, tiny_config.width, device="cuda", dtype=torch.bfloat16)
+    groups = TokenGroups.of(Group.T2I)
+    with torch.no_grad():
+        expected, _ = moe(h, groups)  # warm
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found, _ = moe(h, groups)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found, expected)

@@ -118,10 +118,23 @@ class SequenceExperts(nn.Module):
             if name == "zero":
                 y = y - gate * z
             elif name in features.resampled:
-                target = self.projections[name](features.resampled[name])
-                # where, not a product with 0: features of absent rows may be anything
-                y = y + torch.where(gate > 0, gate * self.rho[name].to(z.dtype) * (target - z), 0.0)
+                y = self.blend(name, y, z, gate, features.resampled[name])
         return y, gates
+
+    def blend(self, name: str, y: Tensor, z: Tensor, gate: Tensor, resampled: Tensor) -> Tensor:
+        """y plus an expert's gated delta; gate (R, 1, 1), features (R, N, d_r).
+
+        Where gradients are wanted every row is computed, so that processes of a sharded run agree on what has one, and
+        on a device that would have to tell the host who chose; else only the rows that chose the expert.
+        """
+        rho = self.rho[name].to(z.dtype)
+        if torch.is_grad_enabled() or z.device.type != "cpu":
+            # where, not a product with 0: features of absent rows may be anything
+            return y + torch.where(gate > 0, gate * rho * (self.projections[name](resampled) - z), 0.0)
+        rows = gate.flatten().nonzero().squeeze(1)
+        if not len(rows):
+            return y
+        return y.index_add(0, rows, gate[rows] * rho * (self.projections[name](resampled[rows]) - z[rows]))
 
 
 class SequenceMoE(nn.Module):
