@@ -5,18 +5,16 @@ pytest tests/benchmarks/test_understanding.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 from plain import reduced, standing_alone, uncached_answer
-from torch import Tensor
 
 from unif2ace_core.config import PRESETS
 from unif2ace_core.model.transformer import Features, UniF2ace
-from unif2ace_core.tasks.understand import AskedPhotos, greedy
-from unif2ace_core.tokens.sequence import Row, collate, mmu_row
+from unif2ace_core.tasks.understand import AskedPhotos, Photos, greedy
 from unif2ace_core.weights.resolve import load_model
 
 TOKENS = 100
@@ -35,48 +33,45 @@ def transformer(request: pytest.FixtureRequest) -> UniF2ace:
 
 
 class Case:
-    """A made-up photo and questions of different lengths about it."""
+    """Made-up photos and questions of different lengths."""
 
     def __init__(self, model: UniF2ace) -> None:
         self.model, config = model, model.config
         generator = torch.Generator().manual_seed(1)
-        self.codes = torch.randint(config.codes, (config.positions,), generator=generator)
+        self.codes = torch.randint(config.codes, (QUESTIONS, config.positions), generator=generator)
         lengths = range(5, 5 + QUESTIONS)
         self.questions = [torch.randint(config.text_vocabulary, (n,), generator=generator).tolist() for n in lengths]
-        self.clip = torch.randn(1, 17, config.clip_width, generator=generator)
-        self.face = torch.randn(1, 1, config.face_width, generator=generator)
+        self.clip = torch.randn(QUESTIONS, 17, config.clip_width, generator=generator)
+        self.face = torch.randn(QUESTIONS, 1, config.face_width, generator=generator)
 
-    def rows(self, count: int) -> list[Row]:
-        return [mmu_row(self.codes.tolist(), [(q, None)], 0, self.model.config) for q in self.questions[:count]]
-
-    def features(self, count: int) -> Features:
-        return Features(clip=self.clip.expand(count, -1, -1), face=self.face.expand(count, -1, -1))
-
-    def fast(self, rows: list[Row], tokens: int) -> tuple[list[list[int]], Tensor]:
-        batch = collate(rows, self.model.config)
-        asked = AskedPhotos(standing_alone(self.model, 0), batch, self.features(len(rows)))
-        return greedy(asked, NEVER, "bare", tokens)
+    def fast(self, rows: Sequence[int], questions: Sequence[int], tokens: int) -> list[list[int]]:
+        """Answers to some questions about some photos, rows[i] for the i-th."""
+        used = sorted(set(rows))
+        photos = Photos(self.codes[used], self.clip[used], self.face[used], None)
+        places, texts = [used.index(row) for row in rows], [self.questions[n] for n in questions]
+        return greedy(AskedPhotos(standing_alone(self.model, 0), photos, places, texts), NEVER, "bare", tokens)[0]
 
     def plain(self, tokens: int) -> list[int]:
-        return uncached_answer(self.model, self.codes, self.questions[0], 0, self.features(1), tokens)
+        features = Features(clip=self.clip[:1], face=self.face[:1])
+        return uncached_answer(self.model, self.codes[0], self.questions[0], 0, features, tokens)
 
 
 def test_answer_of_a_hundred_tokens(transformer: UniF2ace, compare: Callable[..., float | None]) -> None:
     case = Case(transformer)
-    rows = case.rows(1)
     with torch.inference_mode():
         few = 12
-        assert case.fast(rows, few)[0] == [case.plain(few)]
-        compare(lambda: case.fast(rows, TOKENS), lambda: case.plain(TOKENS), 20, rounds=5)
+        assert case.fast([0], [0], few) == [case.plain(few)]
+        compare(lambda: case.fast([0], [0], TOKENS), lambda: case.plain(TOKENS), 20, rounds=5)
 
 
-def test_eight_questions_at_once(transformer: UniF2ace, compare: Callable[..., float | None]) -> None:
-    case = Case(transformer)
-    rows, tokens = case.rows(QUESTIONS), 12
+@pytest.mark.parametrize("photos", ["one_photo", "eight_photos"])
+def test_eight_questions_at_once(transformer: UniF2ace, photos: str, compare: Callable[..., float | None]) -> None:
+    case, tokens, questions = Case(transformer), 12, range(QUESTIONS)
+    rows = [0] * QUESTIONS if photos == "one_photo" else list(questions)
     with torch.inference_mode():
 
         def one_at_a_time() -> list[list[int]]:
-            return [case.fast([row], tokens)[0][0] for row in rows]
+            return [case.fast([row], [number], tokens)[0] for row, number in zip(rows, questions)]
 
-        assert case.fast(rows, tokens)[0] == one_at_a_time()
-        compare(lambda: case.fast(rows, tokens), one_at_a_time, 3)
+        assert case.fast(rows, questions, tokens) == one_at_a_time()
+        compare(lambda: case.fast(rows, questions, tokens), one_at_a_time, 3 if photos == "one_photo" else None)

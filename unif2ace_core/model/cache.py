@@ -47,6 +47,13 @@ class LayerCache:
             part.keys, part.values = self.keys[:rows], self.values[:rows]
         return part
 
+    def select(self, rows: Tensor, room: int) -> LayerCache:
+        """A copy of some rows (R,), one of them as often as it is named, with room for more."""
+        part = LayerCache(room)
+        if self.keys is not None and self.values is not None:
+            part.extend(self.keys[rows, :, : self.length], self.values[rows, :, : self.length])
+        return part
+
 
 class KeyValueCache:
     """One `LayerCache` per layer, with room for so many positions after the first ones."""
@@ -68,4 +75,10 @@ class KeyValueCache:
         """The first rows, read only; nothing is copied."""
         part = KeyValueCache(0)
         part.layers = [layer.first(rows) for layer in self.layers]
+        return part
+
+    def select(self, rows: Tensor, room: int) -> KeyValueCache:
+        """A copy of some rows (R,), one of them as often as it is named, with room for so many positions more."""
+        part = KeyValueCache(0)
+        part.layers = [layer.select(rows, room) for layer in self.layers]
         return part

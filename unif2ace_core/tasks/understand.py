@@ -1,7 +1,8 @@
 """Answers and descriptions of photos: locate -> align -> encode -> decode with a key-value cache.
 
 [mmu] [soi] codes [eoi] | [end] question [end] | answer [end]       (the text as tokens/sequence.py has it)
- codes, CLIP and face features in the prompt pass      one token a step, rows of different lengths together
+ once a photo, with       once a question          one token a step, rows of different lengths together
+ CLIP and face features
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.transformer import Features
 from unif2ace_core.timing import phase
 from unif2ace_core.tokens.codec import to_image_tensor
-from unif2ace_core.tokens.sequence import Batch, collate, mmu_row, question_ids
+from unif2ace_core.tokens.sequence import asked_ids, photo_prefix, question_ids
 from unif2ace_core.weights.resolve import LoadedModel
 
 DESCRIBE = "Describe this face."
@@ -101,21 +102,56 @@ def encode_photos(model: LoadedModel, images: Sequence[Image.Image]) -> Photos:
 
 
 class AskedPhotos:
-    """Rows of photos and questions whose prompts are in a cache; `step` goes on by a token.
+    """Questions about photos, their prompts in a cache; `step` goes on by a token.
 
-    Rows may differ in length: a prompt is padded on the right, and each row's mask and positions leave the pads out.
+    A photo sees no question, so it is computed once for all that is asked about it, expert features and all; a copy of
+    its keys and values then goes before each question. Questions differ in length: they are padded on the right, and
+    each row's mask and positions leave the pads out.
     """
 
-    @phase("compute: prompt")
-    def __init__(self, model: LoadedModel, batch: Batch, features: Features) -> None:
-        self.transformer, d = model.transformer, model.device
-        self.cache = KeyValueCache(model.config.layers, room=ROOM)
-        span, group = batch.span.to(d), batch.group.to(d)
-        inputs = (batch.ids.to(d), batch.positions.to(d), batch.mask.to(d), group, span, features, self.cache)
-        hidden = self.transformer(*inputs).hidden
-        self.lengths = batch.valid.sum(1).to(d)
-        self.visible = None if bool(batch.valid.all()) else batch.valid.to(d)  # None: rows of one length have no pads
-        self.hidden = hidden[torch.arange(len(hidden), device=d), self.lengths - 1]  # (R, D), of the last token
+    def __init__(
+        self, model: LoadedModel, photos: Photos, rows: Sequence[int], questions: Sequence[Sequence[int]]
+    ) -> None:
+        """Question i, in ids, is about photo rows[i]."""
+        self.transformer, self.config, self.device = model.transformer, model.config, model.device
+        index = torch.tensor(list(rows), device=model.device)
+        prompts = [asked_ids(question, model.tokenizer.end, model.config) for question in questions]
+        longest = max(map(len, prompts))
+        self.cache = self.run_photos(photos).select(index, longest + ROOM)
+        self.photo = len(self.cache)  # positions of a photo
+        self.lengths = torch.tensor([self.photo + len(prompt) for prompt in prompts], device=model.device)
+        self.visible = None if all(len(prompt) == longest for prompt in prompts) else self.no_pads(longest)
+        self.hidden = self.run_questions(prompts, longest)  # (R, D), of the last token
+
+    def no_pads(self, longest: int) -> Tensor:
+        """Which positions of photo and question are no pads: (R, P + L) bool."""
+        return torch.arange(self.photo + longest, device=self.device) < self.lengths.unsqueeze(1)
+
+    @phase("compute: photo prefix")
+    def run_photos(self, photos: Photos) -> KeyValueCache:
+        """Keys and values of the photos, every position of which sees every other."""
+        ids = [photo_prefix(codes, self.config) for codes in photos.codes.cpu().tolist()]
+        table, cache = torch.tensor(ids, device=self.device), KeyValueCache(self.config.layers)
+        places = torch.arange(table.shape[1], device=self.device).expand_as(table)
+        first = torch.full((len(ids),), table.shape[1] - 1 - self.config.positions, device=self.device)
+        features = Features(clip=photos.clip, face=photos.face)
+        self.transformer(table, places, None, Group.MMU, first, features, cache)
+        return cache
+
+    @phase("compute: question")
+    def run_questions(self, prompts: Sequence[Sequence[int]], longest: int) -> Tensor:
+        """Hidden states (R, D) of the prompts' last tokens."""
+        pad, d, start = self.config.special("pad"), self.device, self.photo
+        ids = torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids in prompts], device=d)
+        mask = torch.ones(longest, start + longest, dtype=torch.bool, device=d).tril(start)
+        mask = mask.expand(len(ids), 1, -1, -1)
+        group: Tensor | Group = Group.MMU
+        if self.visible is not None:
+            group = torch.where(self.visible[:, start:], int(Group.MMU), -1)
+            mask = mask & self.visible[:, None, None, :]
+        places = torch.arange(start, start + longest, device=d).expand_as(ids)
+        hidden = self.transformer(ids, places, mask, group, cache=self.cache).hidden
+        return hidden[torch.arange(len(ids), device=d), self.lengths - start - 1]
 
     def step(self, tokens: Tensor) -> None:
         """Tokens (R,) -> their hidden states."""
@@ -137,16 +173,9 @@ def decode_answers(
     model: LoadedModel, photos: Photos, rows: Sequence[int], questions: Sequence[str]
 ) -> list[tuple[str, float]]:
     """Greedy answers with their probabilities; question i is about photo rows[i]."""
-    tokenizer, config = model.tokenizer, model.config
-    codes = photos.codes[list(rows)].cpu().tolist()
-    turns = [[(question_ids(question, tokenizer, config), None)] for question in questions]
-    prompts = [mmu_row(c, turn, tokenizer.end, config) for c, turn in zip(codes, turns, strict=True)]
-    index = torch.tensor(list(rows), device=model.device)
-    features = Features(
-        clip=None if photos.clip is None else photos.clip[index],
-        face=None if photos.face is None else photos.face[index],
-    )
-    asked = AskedPhotos(model, collate(prompts, config), features)
+    tokenizer = model.tokenizer
+    prompts = [question_ids(question, tokenizer, model.config) for question in questions]
+    asked = AskedPhotos(model, photos, rows, prompts)
     said, log_probability = greedy(asked, tokenizer.end, model.name, LONGEST_ANSWER)
     texts = [_sentence(tokenizer.decode(ids)) for ids in said]
     return list(zip(texts, log_probability.exp().tolist(), strict=True))

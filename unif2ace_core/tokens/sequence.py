@@ -100,15 +100,25 @@ def t2i_row(prompt: Sequence[int], codes: Sequence[int], end: int, config: Model
     )
 
 
+def photo_prefix(codes: Sequence[int], config: ModelConfig) -> list[int]:
+    """[mmu] [soi] codes [eoi]: what every question about a photo follows, and what sees no question."""
+    return [config.special("mmu"), *image_span(codes, config)]
+
+
+def asked_ids(question: Sequence[int], end: int, config: ModelConfig) -> list[int]:
+    """[end] question [end], what comes before an answer."""
+    return [end, *text_ids(question, config), *[end] * config.question_end]
+
+
 def mmu_row(
     codes: Sequence[int], turns: Sequence[tuple[Sequence[int], Sequence[int] | None]], end: int, config: ModelConfig
 ) -> Row:
     """An understanding row with any number of (question, answer) turns; answer None leaves it to be decoded."""
-    ids = [config.special("mmu"), *image_span(codes, config)]
+    ids = photo_prefix(codes, config)
     start = len(ids)
     row = Row(ids, list(range(start)), [0] * start, [True] * start, [IGNORE] * start, Group.MMU, 2)
     for number, (question, answer) in enumerate(turns, start=1):
-        asked = [end, *text_ids(question, config), *[end] * config.question_end]
+        asked = asked_ids(question, end, config)
         said = [] if answer is None else [*text_ids(answer, config), end]
         length = len(asked) + len(said)
         row.ids += asked + said
