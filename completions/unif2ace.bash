@@ -33,15 +33,18 @@ _unif2ace() {
         generate:--output|generate:-o) _unif2ace_files -f; return ;;
         generate:--model) _unif2ace_files -f; return ;;
         generate:--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        generate:--quantize) COMPREPLY=($(compgen -W "int8 nf4" -- "$current")); return ;;
         generate:--batch-size) :; return ;;
         ask:--requests) _unif2ace_files -f; return ;;
         ask:--face) :; return ;;
         ask:--model) _unif2ace_files -f; return ;;
         ask:--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        ask:--quantize) COMPREPLY=($(compgen -W "int8 nf4" -- "$current")); return ;;
         ask:--batch-size) :; return ;;
         describe:--face) :; return ;;
         describe:--model) _unif2ace_files -f; return ;;
         describe:--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        describe:--quantize) COMPREPLY=($(compgen -W "int8 nf4" -- "$current")); return ;;
         describe:--batch-size) :; return ;;
         train:--data) _unif2ace_files -d; return ;;
         train:--output|train:-o) _unif2ace_files -f; return ;;
@@ -51,8 +54,14 @@ _unif2ace() {
         eval:--limit) :; return ;;
         eval:--seed) :; return ;;
         eval:--output|eval:-o) _unif2ace_files -f; return ;;
+        eval:--steps) :; return ;;
+        eval:--guidance) :; return ;;
+        eval:--guidance-schedule) COMPREPLY=($(compgen -W "constant linear cosine window:0.2-0.8" -- "$current")); return ;;
+        eval:--temperature) :; return ;;
+        eval:--sampler) COMPREPLY=($(compgen -W "maskgit ancestral euler first_hitting remdm halton moment" -- "$current")); return ;;
         eval:--model) _unif2ace_files -f; return ;;
         eval:--device) COMPREPLY=($(compgen -W "auto cpu cuda mps" -- "$current")); return ;;
+        eval:--quantize) COMPREPLY=($(compgen -W "int8 nf4" -- "$current")); return ;;
         quantize:--bits) COMPREPLY=($(compgen -W "8 4" -- "$current")); return ;;
         quantize:--output|quantize:-o) _unif2ace_files -f; return ;;
         quantize:--data) _unif2ace_files -d; return ;;
@@ -110,11 +119,11 @@ _unif2ace() {
         model:--weights) _unif2ace_files -f; return ;;
     esac
     case "$command" in
-        generate) flags="-n --count --prompts --seed --steps --guidance --guidance-schedule --temperature --sampler --output -o --force -f --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=no ;;
-        ask) flags="--requests --face --align --no-align --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=yes ;;
-        describe) flags="--face --align --no-align --json --quiet -q --debug --model --device --batch-size --help -h"; words=""; files=yes ;;
+        generate) flags="-n --count --prompts --seed --steps --guidance --guidance-schedule --temperature --sampler --output -o --force -f --json --quiet -q --timings --debug --model --device --quantize --batch-size --help -h"; words=""; files=no ;;
+        ask) flags="--requests --face --align --no-align --json --quiet -q --timings --debug --model --device --quantize --batch-size --help -h"; words=""; files=yes ;;
+        describe) flags="--face --align --no-align --json --quiet -q --timings --debug --model --device --quantize --batch-size --help -h"; words=""; files=yes ;;
         train) flags="--data --output -o --preset --resume --dry-run --json --quiet -q --debug --help -h"; words="codec clip face locate model"; files=no ;;
-        eval) flags="--data --split --limit --seed --output -o --paper --json --quiet -q --debug --model --device --help -h"; words="answers generation likelihood codec"; files=no ;;
+        eval) flags="--data --split --limit --seed --output -o --steps --guidance --guidance-schedule --temperature --sampler --paper --json --quiet -q --debug --model --device --quantize --help -h"; words="answers generation likelihood codec"; files=no ;;
         quantize) flags="--bits --output -o --data --limit --force -f --json --quiet -q --debug --device --help -h"; words="mini"; files=yes ;;
         data) flags="--output -o --mapping --val-share --limit --rows --seed --json --quiet -q --debug --output -o --aligned --pixels --smallest --sharpness --distance --model --json --quiet -q --debug --output -o --model --calibration --json --quiet -q --debug --output -o --styles --rewriter-url --rewriter-model --seed --json --quiet -q --debug --output -o --count --seed --json --quiet -q --debug --output -o --model --codec --clip --face --json --quiet -q --debug --output -o --samples --seed --tokenizer --json --quiet -q --debug --limit --distance --json --quiet -q --debug --output -o --model --precision --split --force -f --json --quiet -q --debug --output -o --format --rows --json --quiet -q --debug --help -h"; words="import align annotate caption questions encode stats check calibrate export"; files=yes ;;
         model) flags="--output -o --codec --tokenizer --dtype --pixels --seed --force -f --json --quiet -q --debug --output -o --weights --force -f --json --quiet -q --debug --help -h"; words="convert expert"; files=yes ;;

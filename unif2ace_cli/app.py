@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import gc
 import importlib
 import inspect
 import os
@@ -20,6 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from unif2ace_cli import __version__, console
 from unif2ace_cli.console import UsageError
+from unif2ace_core import timing
 
 HELP = "Understand and generate faces with one model."
 EPILOG = (
@@ -60,6 +62,10 @@ class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         return without_flag_types(super().get_params(ctx))
 
+    @timing.phase("command line")
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args)
+
 
 def without_flag_types(params: list[Any]) -> list[Any]:
     """The parameters, their flags without the word <bool> in the help."""
@@ -74,6 +80,7 @@ def reflow(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
 
 
+@timing.phase("command line")
 def load_command(name: str) -> Any:
     """The complete command, from `unif2ace_cli.commands.NAME.run`, or the group of those in its `SUBCOMMANDS`."""
     module, entry = importlib.import_module(f"unif2ace_cli.commands.{name}"), COMMANDS[name]
@@ -227,9 +234,11 @@ def root(
 
 def execute(args: Sequence[str]) -> int:
     """Parse and run; gives the exit code. Exceptions other than the parser's Exit pass through."""
-    group: Any = typer.main.get_command(app)
     try:
-        with group.make_context("unif2ace", list(args)) as context:
+        with timing.phase("command line"):
+            group: Any = typer.main.get_command(app)
+            made = group.make_context("unif2ace", list(args))
+        with made as context:
             code = group.invoke(context)
     except typer.Exit as end:
         return end.exit_code
@@ -238,6 +247,7 @@ def execute(args: Sequence[str]) -> int:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point of the console script; gives the exit code (see unif2ace_cli.console)."""
+    timing.restart(since_start=args is None)
     console.reset()
     try:
         code = execute(sys.argv[1:] if args is None else args)
@@ -248,6 +258,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return console.FAILED
     except (Exception, KeyboardInterrupt) as error:
         return console.report_exception(error)
+    finally:
+        if args is None:  # the process ends: without a last look through all that torch made it does so sooner
+            gc.freeze()
 
 
 def silence_stdout() -> None:

@@ -23,6 +23,7 @@ VALUES = {
     "--guidance-schedule": options.GUIDANCE_SCHEDULES,
     "--preset": options.PRESETS,
     "--bits": tuple(bits.value for bits in options.Bits),
+    "--quantize": tuple(scheme.value for scheme in options.Quantize),
     "--split": tuple(split.value for split in options.Split),
     "--dtype": tuple(dtype.value for dtype in options.Dtype),
 }

@@ -17,8 +17,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+import typer
+
+from unif2ace_core import timing
 from unif2ace_core.errors import UserError
 
+NEEDED_WORDS = "importing torch, reading weights or computing"
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 RED, DIM, RESET = "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
@@ -35,6 +39,29 @@ def set_debug(value: bool) -> bool:
     global debug
     debug = debug or value
     return value
+
+
+def set_timings(ctx: typer.Context, value: bool) -> bool:
+    """Callback of --timings: when the command has ended, however it did, the clock is shown."""
+    if value and not ctx.resilient_parsing:
+        ctx.call_on_close(lambda: show_timings(bool(ctx.params.get("json"))))
+    return value
+
+
+def show_timings(as_json: bool) -> None:
+    """The phases of this run in seconds on stderr: a line each, or all in one JSON object."""
+    found = timing.clock.summary()
+    if as_json:
+        print(json.dumps({"timings": rounded(found)}), file=sys.stderr, flush=True)
+        return
+    lines = [*found["phases"].items(), ("total", found["total"]), (f"of it not {NEEDED_WORDS}", found["else"])]
+    lines += [(f"{name} (meanwhile)", seconds) for name, seconds in found["beside"].items()]
+    print("\n".join(f"{seconds:8.3f} s  {name}" for name, seconds in lines), file=sys.stderr, flush=True)
+
+
+def rounded(found: dict[str, Any]) -> dict[str, Any]:
+    """Nested seconds, to the millisecond."""
+    return {key: rounded(value) if isinstance(value, dict) else round(value, 3) for key, value in found.items()}
 
 
 def reset() -> None:

@@ -54,6 +54,13 @@ class Bits(str, Enum):
     four = "4"
 
 
+class Quantize(str, Enum):
+    """Precisions of a model in memory, as in unif2ace_core.weights.quantized.BITS."""
+
+    int8 = "int8"
+    nf4 = "nf4"
+
+
 class Dtype(str, Enum):
     """Precisions of `model convert`, as in unif2ace_core.weights.streams.DTYPES."""
 
@@ -94,6 +101,16 @@ DeviceOption = Annotated[
         help="Where to compute; auto takes CUDA where there is one, else the CPU.",
     ),
 ]
+QuantizeOption = Annotated[
+    Quantize | None,
+    typer.Option(
+        "--quantize",
+        metavar="int8|nf4",
+        rich_help_panel=MODEL_PANEL,
+        show_default=False,
+        help="Round the transformer's weights while loading, as 'unif2ace quantize' does on disk.",
+    ),
+]
 BatchOption = Annotated[
     int,
     typer.Option(
@@ -118,6 +135,15 @@ JsonOption = Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT_PANEL
 QuietOption = Annotated[
     bool,
     typer.Option("--quiet", "-q", rich_help_panel=OUTPUT_PANEL, help="No notes and no progress; errors still show."),
+]
+TimingsOption = Annotated[
+    bool,
+    typer.Option(
+        "--timings",
+        callback=console.set_timings,
+        rich_help_panel=OUTPUT_PANEL,
+        help="Say on stderr where the time went; with --json as one JSON object.",
+    ),
 ]
 DebugOption = Annotated[
     bool,

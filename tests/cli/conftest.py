@@ -102,7 +102,7 @@ class FakeCore:
             raise self.fail
         config = types.SimpleNamespace(text_length=8)
         tokenizer = types.SimpleNamespace(encode=lambda text: text.split())
-        return types.SimpleNamespace(name=model, config=config, tokenizer=tokenizer, version="1")
+        return types.SimpleNamespace(name=model, config=config, tokenizer=tokenizer, version="1", quantization=quantize)
 
     def generate(
         self, model: Any, requests: Sequence[GenerateRequest], options: GenerateOptions, batch_size: int = 8
@@ -163,8 +163,10 @@ class FakeCore:
         limit: int | None,
         seed: int,
         on_progress: Any,
+        sampling: Any = None,
     ) -> dict[str, Any]:
         self.calls.append((tuple(names), model.name, split, limit, seed))
+        self.sampling = sampling
         on_progress(names[0], 1, 2)
         table = {"Smiling": {"balanced_accuracy": 0.75, "n_yes": 5}, "Hat": {"n_yes": 6}}
         yes_no = {"balanced_accuracy": 0.8125, "interval": [0.75, 0.875], "by_attribute": table}

@@ -142,7 +142,8 @@ def test_interrupt_signal_ends_the_process_with_130(shell, tmp_path):
         "import signal, sys, time, types; m = types.ModuleType('unif2ace_core.weights.resolve');"
         "signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background job's is ignored
         "m.load_model = lambda *a, **k: (print('up', flush=True), time.sleep(30));"
-        "sys.modules[m.__name__] = m; from unif2ace_cli.app import main; sys.exit(main(['generate', 'x']))"
+        "m.LoadedModel = object; sys.modules[m.__name__] = m;"
+        "from unif2ace_cli.app import main; sys.exit(main(['generate', 'x']))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path

@@ -23,6 +23,19 @@ def test_options_reach_the_core(cli, core, data):
     assert core.calls == [(("codec",), "other", "train", 5, 9)]
 
 
+def test_sampling_reaches_the_core(cli, core, data):
+    asked = ("--steps", 8, "--guidance", 2.5, "--sampler", "maskgit", "--guidance-schedule", "linear")
+    assert cli("eval", "generation", "--data", data, *asked, "--temperature", 0.5).code == 0
+    given = {"steps": 8, "guidance": 2.5, "guidance_schedule": "linear", "temperature": 0.5, "sampler": "maskgit"}
+    assert vars(core.sampling) == given
+
+
+@pytest.mark.parametrize(("option", "value"), [("--sampler", "best"), ("--guidance-schedule", "x"), ("--steps", 0)])
+def test_sampling_that_cannot_be_is_refused_before_loading(cli, core, data, option, value):
+    result = cli("eval", "generation", "--data", data, option, value)
+    assert result.code == 2 and core.loads == [] and (option in result.error or value in result.error)
+
+
 def test_table_is_the_result(cli, data):
     result = cli("eval", "answers", "--data", data)
     rows = [line.split() for line in result.lines]

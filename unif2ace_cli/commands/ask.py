@@ -41,9 +41,11 @@ def run(
     align: options.AlignOption = True,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
+    timings: options.TimingsOption = False,
     debug: options.DebugOption = False,
     model: options.ModelOption = "mini",
     device: options.DeviceOption = options.Device.auto,
+    quantize: options.QuantizeOption = None,
     batch_size: options.BatchOption = 8,
 ) -> None:
     """Answer a question about the face in a photo.
@@ -57,7 +59,7 @@ def run(
     """
     reporter = Reporter(json=json, quiet=quiet)
     wanted, columns = plan_requests(reporter, arguments or [], requests)
-    load = partial(models.load, reporter, model, device)
+    load = partial(models.load, reporter, model, device, quantize=quantize)
 
     def answer(loaded: LoadedModel, batch: list[photos.Photo]) -> None:
         from unif2ace_core.tasks.understand import ask

@@ -33,9 +33,11 @@ def run(
     align: options.AlignOption = True,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
+    timings: options.TimingsOption = False,
     debug: options.DebugOption = False,
     model: options.ModelOption = "mini",
     device: options.DeviceOption = options.Device.auto,
+    quantize: options.QuantizeOption = None,
     batch_size: options.BatchOption = 8,
 ) -> None:
     """Describe the face in a photo.
@@ -50,7 +52,7 @@ def run(
     reporter = Reporter(json=json, quiet=quiet)
     names = inputs.find_images(images, reporter.failure)
     several = inputs.may_be_several(images)
-    load = partial(models.load, reporter, model, device)
+    load = partial(models.load, reporter, model, device, quantize=quantize)
 
     def answer(loaded: LoadedModel, batch: list[photos.Photo]) -> None:
         from unif2ace_core.tasks.understand import describe

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unif2ace_cli import inputs, models, options, outputs
+from unif2ace_cli import inputs, models, options, outputs, sampling
 from unif2ace_cli.console import Reporter, UsageError, is_terminal, live_progress
 
 USAGE = "[SUITE]... --data DIR [-o FILE] [OPTIONS]"
@@ -51,6 +51,11 @@ def run(
             help="Also write the report as JSON to this file.",
         ),
     ] = None,
+    steps: sampling.StepsOption = None,
+    guidance: sampling.GuidanceOption = None,
+    guidance_schedule: sampling.ScheduleOption = None,
+    temperature: sampling.TemperatureOption = None,
+    sampler: sampling.SamplerOption = None,
     paper: Annotated[
         bool,
         typer.Option(
@@ -64,6 +69,7 @@ def run(
     debug: options.DebugOption = False,
     model: options.ModelOption = "mini",
     device: options.DeviceOption = options.Device.auto,
+    quantize: options.QuantizeOption = None,
 ) -> None:
     """Measure a model on held-out faces.
 
@@ -71,9 +77,12 @@ def run(
     likelihood: bound in nats. codec: reconstruction. Prints a table; --json prints the report.
 
     [dim]unif2ace eval answers --data faces/ --limit 200 --output report.json[/dim]
+
+    [dim]unif2ace eval generation --data faces/ --sampler maskgit --steps 8[/dim]
     """
     reporter = Reporter(json=json, quiet=quiet)
     check_suites(suites or [])
+    sampling.check(guidance, temperature, sampler, guidance_schedule)
     if data is None:
         raise UsageError("eval needs --data DIR; see 'unif2ace eval --help'")
     data = inputs.data_folder(data)
@@ -81,8 +90,11 @@ def run(
         if output.is_dir():
             raise UsageError(f"--output {output} is a folder; give a file such as {output / 'report.json'}")
         outputs.check_writable(output)
-    loaded = models.load(reporter, model, device)
-    report = measure(reporter, loaded, suites or [], data, split.value, limit, seed)
+    loaded = models.load(reporter, model, device, quantize=quantize)
+    drawing = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler)
+    report = measure(reporter, loaded, suites or [], data, split.value, limit, seed, drawing)
+    if loaded.quantization:
+        report["quantization"] = loaded.quantization
     if paper:
         report["paper"] = papers_figures(report)
     if output is not None:
@@ -102,15 +114,21 @@ def check_suites(names: list[str]) -> None:
 
 
 def measure(
-    reporter: Reporter, loaded: Any, names: list[str], data: Path, split: str, limit: int | None, seed: int
+    reporter: Reporter,
+    loaded: Any,
+    names: list[str],
+    data: Path,
+    split: str,
+    limit: int | None,
+    seed: int,
+    drawing: Any = None,
 ) -> dict[str, Any]:
-    """The core's report on the suites, with progress meanwhile."""
+    """The core's report on the suites, with progress meanwhile; `drawing` says how faces are sampled."""
     from unif2ace_core.evaluate.run import run_suites
 
+    chosen = names or list(options.SUITES)
     with suite_progress(reporter) as show:
-        return run_suites(
-            names or list(options.SUITES), loaded, data, split=split, limit=limit, seed=seed, on_progress=show
-        )
+        return run_suites(chosen, loaded, data, split=split, limit=limit, seed=seed, on_progress=show, sampling=drawing)
 
 
 @contextmanager

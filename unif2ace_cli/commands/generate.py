@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from unif2ace_cli import __version__, inputs, models, options, outputs
+from unif2ace_cli import __version__, inputs, models, options, outputs, sampling
 from unif2ace_cli.console import Reporter, UsageError
-from unif2ace_core.errors import UserError
+from unif2ace_core.timing import phase
 
 if TYPE_CHECKING:
     from unif2ace_core.tasks.generate import GeneratedImage, GenerateOptions
     from unif2ace_core.weights.resolve import LoadedModel
 
 USAGE = "PROMPT [-n N] [-o PATH] [OPTIONS]"
-SAMPLING = "Sampling (the model's own defaults where not given)"
 
 
 def run(
@@ -39,44 +37,11 @@ def run(
             help="Seed of the first image, the next take N+1, N+2 ...; random by default.",
         ),
     ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", metavar="N", min=1, rich_help_panel=SAMPLING, help="Sampling steps: more is slower."),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance",
-            metavar="F",
-            min=0,
-            rich_help_panel=SAMPLING,
-            help="How strictly to follow the prompt.",
-        ),
-    ] = None,
-    guidance_schedule: Annotated[
-        str | None,
-        typer.Option(
-            "--guidance-schedule",
-            metavar="NAME",
-            rich_help_panel=SAMPLING,
-            help="Share of the guidance over the steps: constant, linear or cosine (growing from 0 to all of it), "
-            "window:0.2-0.8 (all of it from 20% to 80% of the steps, none outside).",
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            "--temperature",
-            metavar="F",
-            min=0,
-            rich_help_panel=SAMPLING,
-            help="Randomness: below 1 is safer, above 1 more varied.",
-        ),
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option("--sampler", metavar="NAME", rich_help_panel=SAMPLING, help=", ".join(options.SAMPLERS) + "."),
-    ] = None,
+    steps: sampling.StepsOption = None,
+    guidance: sampling.GuidanceOption = None,
+    guidance_schedule: sampling.ScheduleOption = None,
+    temperature: sampling.TemperatureOption = None,
+    sampler: sampling.SamplerOption = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -90,9 +55,11 @@ def run(
     force: options.ForceOption = False,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
+    timings: options.TimingsOption = False,
     debug: options.DebugOption = False,
     model: options.ModelOption = "mini",
     device: options.DeviceOption = options.Device.auto,
+    quantize: options.QuantizeOption = None,
     batch_size: options.PictureBatchOption = 8,
 ) -> None:
     """Write faces that a text describes.
@@ -106,9 +73,7 @@ def run(
     [dim]unif2ace generate --prompts prompts.txt -n 4 -o faces/[/dim]
     """
     reporter = Reporter(json=json, quiet=quiet)
-    check_numbers(guidance, temperature)
-    check_sampler(sampler)
-    check_schedule(guidance_schedule)
+    sampling.check(guidance, temperature, sampler, guidance_schedule)
     texts, seeds = plan_requests(reporter, prompt, prompts, count, seed)
     if not texts:
         raise typer.Exit(reporter.exit_code)
@@ -116,39 +81,13 @@ def run(
     in_folder = output is not None and outputs.wants_folder(output, len(texts) > 1)
     for path in {path.parent: path for path in paths}.values():
         outputs.check_writable(path, make_folder=in_folder)
-    loaded = models.load(reporter, model, device, parts=())
+    loaded = models.load(reporter, model, device, parts=(), quantize=quantize)
     models.note_long_texts(reporter, loaded, texts, "prompt")
-    settings = sampling(steps, guidance, guidance_schedule, temperature, sampler)
+    settings = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler)
     produce(reporter, loaded, list(zip(texts, seeds, paths)), settings, batch_size, force)
     if seed is None and not json:
         reporter.note(f"seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else ""))
     raise typer.Exit(reporter.exit_code)
-
-
-def check_numbers(*values: float | None) -> None:
-    """Refuse nan and inf, which the parser takes for numbers."""
-    if any(value is not None and not math.isfinite(value) for value in values):
-        raise UsageError("--guidance and --temperature take finite numbers")
-
-
-def check_sampler(name: str | None) -> None:
-    """Refuse an unknown sampler before anything is loaded."""
-    if name is None or name in options.SAMPLERS:
-        return
-    from unif2ace_core.diffusion.samplers import SAMPLERS
-
-    if name not in SAMPLERS:
-        raise UsageError(f"no sampler '{name}'; choose from {', '.join(SAMPLERS)}")
-
-
-def check_schedule(text: str | None) -> None:
-    """Refuse a guidance schedule that does not exist before anything is loaded."""
-    from unif2ace_core.diffusion.guidance import parse_schedule
-
-    try:
-        parse_schedule(text or "constant")
-    except UserError as error:
-        raise UsageError(str(error)) from error
 
 
 def read_entries(reporter: Reporter, prompt: str | None, source: str | None) -> list[inputs.Prompt]:
@@ -187,26 +126,6 @@ def plan_requests(
     return texts, seeds
 
 
-def sampling(
-    steps: int | None,
-    guidance: float | None,
-    guidance_schedule: str | None,
-    temperature: float | None,
-    sampler: str | None,
-) -> GenerateOptions:
-    """The core's options; None leaves the model's default."""
-    from unif2ace_core.tasks.generate import GenerateOptions
-
-    given: dict[str, Any] = {
-        "steps": steps,
-        "guidance": guidance,
-        "guidance_schedule": guidance_schedule,
-        "temperature": temperature,
-        "sampler": sampler,
-    }
-    return GenerateOptions(**{key: value for key, value in given.items() if value is not None})
-
-
 def produce(
     reporter: Reporter,
     loaded: LoadedModel,
@@ -228,6 +147,7 @@ def produce(
             advance(1)
 
 
+@phase("files: write")
 def save(loaded: LoadedModel, made: GeneratedImage, path: Path, force: bool, written: set[Path]) -> Path:
     """Write the image with its settings inside, beside those of this run; returns its final path."""
     kinds = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -243,6 +163,7 @@ def save(loaded: LoadedModel, made: GeneratedImage, path: Path, force: bool, wri
 def describe_settings(loaded: LoadedModel, made: GeneratedImage) -> dict[str, str]:
     """What is needed to make the same image again, as texts."""
     used = made.options
+    rounded = {"quantization": loaded.quantization} if loaded.quantization else {}
     return {
         "prompt": made.request.prompt,
         "seed": str(made.request.seed),
@@ -252,6 +173,7 @@ def describe_settings(loaded: LoadedModel, made: GeneratedImage) -> dict[str, st
         "sampler": str(used.sampler),
         "temperature": str(used.temperature),
         "model": loaded.name,
+        **rounded,
         "version": __version__,
         "software": f"unif2ace {__version__}",
     }

@@ -32,7 +32,7 @@ def caption_posterior(
 
     The noise expert's features are drawn once per image from `generator` (CPU).
     """
-    config, device = model.config, model.head.weight.device
+    config, device = model.config, model.norm.weight.device
     blank = [config.codes] * config.positions
     batch = collate([t2i_row(prompt, blank, end, config) for prompt in prompts], config)
     noise = torch.randn(len(prompts), config.noise_tokens, config.noise_width, generator=generator)

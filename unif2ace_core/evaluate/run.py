@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from unif2ace_core.tokens.codec import to_image_tensor
 if TYPE_CHECKING:
     from PIL import Image
 
+    from unif2ace_core.tasks.generate import GenerateOptions
     from unif2ace_core.weights.resolve import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Context:
     seed: int
     extractor: fidelity.Extractor | None
     progress: Callable[[int, int], None]
+    sampling: GenerateOptions | None = None  # of suite generation; None: the model's own
 
     def records(self, sources: Sequence[str] | None = None, split: str | None = None) -> Sequence[FaceRecord]:
         """Records of the split, of the preferred sources where the data folder has them."""
@@ -127,7 +129,7 @@ def run_generation(context: Context) -> dict[str, Any]:
     train = draw(context.records(fidelity.SOURCES, "train"), context.count(fidelity.COUNT), rng)
     return fidelity.measure(
         asked,
-        drawer(context.model),
+        drawer(context.model, context.sampling),
         held_out=pixels_of(chosen.values()),
         prompted=pixels_of(chosen[prompt.record.key] for prompt in asked),
         train=photo_pixels(context.data, train, context.pixels) if train else torch.empty(0),
@@ -207,13 +209,13 @@ def asker(model: LoadedModel) -> answers.Ask:
     return say
 
 
-def drawer(model: LoadedModel) -> fidelity.Draw:
-    """`generate` of the model with its default options, as uint8 (H, W, 3)."""
+def drawer(model: LoadedModel, sampling: GenerateOptions | None = None) -> fidelity.Draw:
+    """`generate` of the model with these options, else its own, as uint8 (H, W, 3)."""
     from unif2ace_core.tasks.generate import GenerateOptions, GenerateRequest, generate
 
     def pictures(asked: Sequence[tuple[str, int]]) -> Iterator[Tensor]:
         requests = [GenerateRequest(prompt=text, seed=seed) for text, seed in asked]
-        for made in generate(model, requests, GenerateOptions(), batch_size=BATCH):
+        for made in generate(model, requests, sampling or GenerateOptions(), batch_size=BATCH):
             yield pixels_of([made.image.convert("RGB")])[0]
 
     return pictures
@@ -273,6 +275,7 @@ def run_suites(
     device: str = "auto",
     on_progress: OnProgress | None = None,
     extractor: fidelity.Extractor | None = None,
+    sampling: GenerateOptions | None = None,
 ) -> dict[str, Any]:
     """Measure a model; the report is plain JSON.
 
@@ -286,6 +289,7 @@ def run_suites(
         device: for a model given by name.
         on_progress: told (suite, done, total).
         extractor: features for KID and FID, (B, 3, H, W) in [-1, 1] -> (B, D); None: the model's CLIP tower.
+        sampling: how faces are generated; None: as the model's config says.
 
     Raises:
         UserError: unknown suite, or data that a suite needs is missing.
@@ -301,7 +305,7 @@ def run_suites(
             if on_progress:
                 on_progress(suite, done, total)
 
-        context = Context(loaded, Path(data), split, limit, seed, extractor, progress)
+        context = Context(loaded, Path(data), split, limit, seed, extractor, progress, sampling)
         found[name] = SUITES[name](context)
     return {
         "model": loaded.name,
@@ -311,8 +315,16 @@ def run_suites(
         "device": str(loaded.device),
         "extractor": extractor_name(loaded) if extractor is None else "injected",
         "versions": {"unif2ace": __version__, "model": loaded.version, "torch": str(torch.__version__)},
+        **({"sampling": sampled(loaded, sampling)} if "generation" in names else {}),
         "suites": found,
     }
+
+
+def sampled(model: LoadedModel, sampling: GenerateOptions | None) -> dict[str, Any]:
+    """How faces were generated, the model's defaults filled in."""
+    from unif2ace_core.tasks.generate import GenerateOptions, resolve_options
+
+    return asdict(resolve_options(model, sampling or GenerateOptions()))
 
 
 def _loaded(model: str | LoadedModel, device: str) -> LoadedModel:

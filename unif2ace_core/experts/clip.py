@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from unif2ace_core.data.attributes import SCHEMA
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.tower import ConvTower
+from unif2ace_core.timing import phase
 from unif2ace_core.weights.configs import read_config
 from unif2ace_core.weights.parts import load_part, part_kind
 
@@ -186,6 +187,7 @@ def clip_width(directory: Path) -> int:
     return read_clip_config(directory).feature_width
 
 
+@phase("weights: experts")
 def load_clip_expert(directory: Path) -> ClipExpert:
     """The expert in a folder, of either kind, in fp32, frozen.
 

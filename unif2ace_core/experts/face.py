@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.tower import ConvTower
+from unif2ace_core.timing import phase
 from unif2ace_core.weights.configs import read_config
 from unif2ace_core.weights.parts import load_part, part_kind, save_part
 
@@ -106,6 +107,7 @@ def face_width(directory: Path) -> int:
     return read_config(directory / "face.json", FaceConfig).dimension
 
 
+@phase("weights: experts")
 def load_face_expert(directory: Path) -> FaceEncoder | InsightFaceEncoder:
     """The expert in a folder, of either kind, frozen.
 

@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unif2ace_core.experts.align import Frame, crop
+from unif2ace_core.timing import phase
 from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.weights.parts import load_part, save_part
 
@@ -205,6 +206,7 @@ class Locator(nn.Module):
         save_part(directory, "locator", self, self.config)
 
     @classmethod
+    @phase("weights: experts")
     def load(cls, directory: Path) -> Locator:
         """Read an exported module in fp32, frozen. Raises `UserError` where files are missing or foreign."""
         return load_part(directory, "locator", cls, LocatorConfig)

@@ -1,4 +1,4 @@
-"""Quantized models: bitsandbytes int8 (LLM.int8's row-wise absmax) and nf4 (QLoRA) in safetensors.
+"""Quantized models on disk: int8 by rows (LLM.int8) and nf4 by blocks (QLoRA), the numbers of bitsandbytes.
 
     NAME            int8 (..., rows, columns), or nf4 uint8 (..., rows, columns / 2), two codes a byte
     NAME.absmax     int8: fp16 (..., rows); nf4: fp32 per block of 64 values in memory order
@@ -11,17 +11,13 @@ int8: they are read by row, and codes and words are chosen there; so do matrices
 blocks, which bitsandbytes 0.50 reads back wrongly on the CPU. config.json gets
 `"quantization": {"bits": 8, ...}`.
 
-On CUDA the linear layers become bitsandbytes modules over the same numbers. On the CPU the weights are
-brought back to fp32 at load: that is as fast as an unquantized model for any number of rows and needs no
-bitsandbytes, whose import alone takes seconds. Measured on one thread with AVX-512, 256 -> 1024 channels,
-its int8 kernel took 0.5x the time of fp32 for 112 rows and 1.6x for 896, nf4 1.0x and 1.1x; without AVX-512
-it has no int8 kernel.
+The numbers are computed here, equal to bitsandbytes' bit for bit, without importing it: that takes seconds.
+How they are computed with is in `quantized_layers.py`.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -40,8 +36,10 @@ from unif2ace_core.weights.store import load_tensors, save_tensors, write_text_a
 TRANSFORMER = "model.safetensors"
 CONFIG = "config.json"
 SCHEMES = {8: "int8", 4: "nf4"}
+BITS = {scheme: bits for bits, scheme in SCHEMES.items()}
 ABSMAX = ".absmax"
 BLOCK = 64  # values per nf4 block
+TINY = 1e-38  # in place of the absmax of nothing but zeros
 ROW_READ = ("embedding.weight", "head.weight")  # int8 whatever the bits
 # Quantiles of a normal distribution (QLoRA, appendix E), as bitsandbytes has them.
 NF4 = (
@@ -73,10 +71,10 @@ def is_quantized_name(name: str, tensor: Tensor) -> bool:
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Row-wise absmax: (..., rows, columns) -> int8 of that shape, absmax (..., rows) fp16."""
-    functional = _bitsandbytes().functional
-    half = weight.detach().half()
-    codes, absmax, _ = functional.int8_vectorwise_quant(half.float().flatten(0, -2))
-    return codes.view(half.shape), absmax.view(half.shape[:-1]).half()
+    values = weight.detach().half().float()
+    absmax = values.abs().amax(-1)
+    codes = (values * (127.0 / absmax.clamp_min(TINY)).unsqueeze(-1)).round().to(torch.int8)
+    return codes, absmax.half()
 
 
 def dequantize_int8(codes: Tensor, absmax: Tensor) -> Tensor:
@@ -86,20 +84,28 @@ def dequantize_int8(codes: Tensor, absmax: Tensor) -> Tensor:
 
 def quantize_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Block-wise nf4: (..., columns), columns even -> uint8 (..., columns / 2), absmax (blocks,)."""
-    functional = _bitsandbytes().functional
-    packed, state = functional.quantize_4bit(
-        weight.detach().float().contiguous(), blocksize=BLOCK, quant_type="nf4", compress_statistics=False
-    )
-    return packed.view(*weight.shape[:-1], weight.shape[-1] // 2), state.absmax
+    table = torch.tensor(NF4, device=weight.device)
+    values = weight.detach().float().flatten()
+    blocks = nn.functional.pad(values, (0, -len(values) % BLOCK)).view(-1, BLOCK)
+    absmax = blocks.abs().amax(1)
+    scaled = (blocks * (1.0 / absmax.clamp_min(TINY)).unsqueeze(1)).clamp(-1, 1).flatten()[: len(values)]
+    codes = torch.bucketize(scaled, (table[:-1] + table[1:]) / 2, out_int32=True).to(torch.uint8)
+    return ((codes[::2] << 4) | codes[1::2]).view(*weight.shape[:-1], weight.shape[-1] // 2), absmax
 
 
 def dequantize_nf4(packed: Tensor, absmax: Tensor) -> Tensor:
     """uint8 (..., columns / 2) and absmax (blocks,) -> fp32 (..., columns)."""
     table = torch.tensor(NF4, device=packed.device)
-    values = table[torch.stack([packed >> 4, packed & 15], -1).flatten().int()]
+    pairs = torch.stack([table.repeat_interleave(16), table.repeat(16)], 1)  # both values of every byte
+    values = pairs[packed.flatten().int()].flatten()
     missing = -len(values) % BLOCK
     blocks = nn.functional.pad(values, (0, missing)).view(-1, BLOCK) * absmax.unsqueeze(1)
     return blocks.flatten()[: len(values)].view(*packed.shape[:-1], 2 * packed.shape[-1])
+
+
+def dequantize(codes: Tensor, absmax: Tensor) -> Tensor:
+    """Either form -> fp32."""
+    return (dequantize_int8 if codes.dtype == torch.int8 else dequantize_nf4)(codes, absmax)
 
 
 def quantize_state(state: Mapping[str, Tensor], bits: int) -> dict[str, Tensor]:
@@ -117,26 +123,11 @@ def quantize_state(state: Mapping[str, Tensor], bits: int) -> dict[str, Tensor]:
 
 def dequantize_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of `quantize_state` up to rounding: quantized tensors in fp32, the others as they are."""
-    found: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if name.endswith(ABSMAX):
-            continue
-        absmax = tensors.get(name + ABSMAX)
-        if absmax is None:
-            found[name] = tensor
-        else:
-            found[name] = (dequantize_int8 if tensor.dtype == torch.int8 else dequantize_nf4)(tensor, absmax)
-    return found
-
-
-def _bitsandbytes() -> Any:
-    """The library, imported only when asked for: it takes seconds."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of optional kernels that nothing here uses
-    try:
-        import bitsandbytes
-    except ImportError as error:
-        raise UserError("quantization needs bitsandbytes; run 'pip install bitsandbytes'") from error
-    return bitsandbytes
+    return {
+        name: dequantize(tensor, tensors[name + ABSMAX]) if name + ABSMAX in tensors else tensor
+        for name, tensor in tensors.items()
+        if not name.endswith(ABSMAX)
+    }
 
 
 # --- Reading -------------------------------------------------------------------------------------------
@@ -154,71 +145,29 @@ def quantization_bits(entry: Any) -> int:
     return int(bits)
 
 
-def dequantized_state(directory: Path, entry: Any) -> dict[str, Tensor]:
-    """The transformer of a quantized model folder as a plain state dict.
-
-    `entry` is the `quantization` of its config.
+def quantized_tensors(directory: Path, entry: Any) -> dict[str, Tensor]:
+    """The tensors of a quantized model folder in the file's form; `entry` is the `quantization` of its config.
 
     Raises:
-        UserError: the file is unreadable or not what its config says.
+        UserError: the file is unreadable, not what its config says, or has scales of other sizes than its numbers.
     """
     quantization_bits(entry)
-    tensors = load_tensors(directory / TRANSFORMER)
-    if not any(name.endswith(ABSMAX) for name in tensors):
-        raise UserError(f"{directory / TRANSFORMER} holds no quantized tensors; restore it from 'unif2ace quantize'")
-    try:
-        return dequantize_state(tensors)
-    except RuntimeError as error:  # sizes that do not fit each other
-        raise UserError(f"{directory / TRANSFORMER} is damaged ({error}); quantize the model again") from error
+    path = directory / TRANSFORMER
+    tensors = load_tensors(path)
+    scaled = [name.removesuffix(ABSMAX) for name in tensors if name.endswith(ABSMAX)]
+    if not scaled:
+        raise UserError(f"{path} holds no quantized tensors; restore it from 'unif2ace quantize'")
+    integers = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    for name in {*scaled, *integers}:
+        if name not in tensors or name + ABSMAX not in tensors or not fit(tensors[name], tensors[name + ABSMAX]):
+            raise UserError(f"{path} is damaged ({name} and its scales do not fit); quantize the model again")
+    return tensors
 
 
-def use_bitsandbytes(model: nn.Module, directory: Path, device: torch.device | str) -> nn.Module:
-    """Put bitsandbytes layers over the file's numbers in place of a model's linear layers; returns the model.
-
-    `model` must hold `dequantized_state`; its head and its experts are read in slices and stay as they are.
-    """
-    library, tensors = _bitsandbytes(), load_tensors(directory / TRANSFORMER)
-    for path, module in list(model.named_modules()):
-        name = f"{path}.weight"
-        if type(module) is nn.Linear and name + ABSMAX in tensors and name not in ROW_READ:
-            build = _linear8 if tensors[name].dtype == torch.int8 else _linear4
-            parent, _, child = path.rpartition(".")
-            layer = build(library, module, tensors[name], tensors[name + ABSMAX])
-            setattr(model.get_submodule(parent), child, layer)
-    return model.to(device)
-
-
-def _linear8(library: Any, linear: nn.Linear, codes: Tensor, absmax: Tensor) -> nn.Module:
-    """Linear8bitLt over stored codes."""
-    layer = library.nn.Linear8bitLt(
-        linear.in_features,
-        linear.out_features,
-        linear.bias is not None,
-        has_fp16_weights=False,
-        device="meta",
-    )
-    scale = absmax.float()
-    layer.weight = library.nn.Int8Params(codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scale)
-    layer.bias = linear.bias
-    return layer.requires_grad_(False).eval()
-
-
-def _linear4(library: Any, linear: nn.Linear, packed: Tensor, absmax: Tensor) -> nn.Module:
-    """Linear4bit over stored nf4 codes."""
-    layer = library.nn.Linear4bit(
-        linear.in_features, linear.out_features, linear.bias is not None, quant_type="nf4", device="meta"
-    )
-    state = library.functional.QuantState(
-        absmax=absmax, shape=linear.weight.shape, code=torch.tensor(NF4), blocksize=BLOCK, quant_type="nf4",
-        dtype=linear.weight.dtype,
-    )  # fmt: skip
-    layer.weight = library.nn.Params4bit(
-        packed.reshape(-1, 1), requires_grad=False, quant_state=state, blocksize=BLOCK,
-        compress_statistics=False, quant_type="nf4", bnb_quantized=True, module=layer,
-    )  # fmt: skip
-    layer.quant_state = state
-    layer.bias = linear.bias
-    return layer.requires_grad_(False).eval()
+def fit(codes: Tensor, absmax: Tensor) -> bool:
+    """Whether scales are those of stored numbers, by type and size."""
+    shapes = {torch.int8: codes.shape[:-1], torch.uint8: torch.Size([-(-2 * codes.numel() // BLOCK)])}
+    return shapes.get(codes.dtype) == absmax.shape
 
 
 # --- Writing -------------------------------------------------------------------------------------------
@@ -254,7 +203,6 @@ def quantize_model(source: str, bits: int, output: Path, force: bool = False) ->
             "bits": bits,
             "scheme": SCHEMES[bits],
             "block": BLOCK if bits == 4 else None,
-            "tool": "bitsandbytes",
         }
         write_text_atomic(folder / CONFIG, json.dumps({**config, "quantization": entry}, indent=1) + "\n")
     return QuantizeReport(

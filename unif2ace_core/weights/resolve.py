@@ -17,11 +17,12 @@ from unif2ace_core.experts.clip import ClipExpert, clip_width, load_clip_expert
 from unif2ace_core.experts.face import FaceEncoder, face_width, load_face_expert
 from unif2ace_core.experts.locate import Locator
 from unif2ace_core.model.transformer import UniF2ace
+from unif2ace_core.timing import phase
 from unif2ace_core.tokens.codec import Codec, CodecConfig
 from unif2ace_core.tokens.magvit import KIND, MagvitConfig, MagvitV2
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.weights.configs import from_dict, read_config, read_json
-from unif2ace_core.weights.parts import has_part, load_part, part_kind
+from unif2ace_core.weights.parts import has_part, load_part, part_kind, unfilled
 from unif2ace_core.weights.store import FORMAT, load_module, load_tensors
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class LoadedModel:
     clip: ClipExpert | None = None
     face: FaceEncoder | InsightFaceEncoder | None = None
     locator: Locator | None = None
+    quantization: str | None = None  # int8 or nf4 where the transformer's weights are rounded
 
 
 def pick_device(device: str) -> torch.device:
@@ -131,21 +133,48 @@ def read_model_config(directory: Path) -> tuple[dict[str, Any], ModelConfig]:
     return values, from_dict(ModelConfig, values["model"], path)
 
 
-def load_transformer(directory: Path, values: dict[str, Any], config: ModelConfig, device: torch.device) -> UniF2ace:
-    """The transformer on its device, from fp16 or quantized weights; fp32 but for bitsandbytes layers on CUDA."""
-    with torch.device("meta"):
-        model = UniF2ace(config)
-    model = model.to_empty(device="cpu").eval().requires_grad_(False)
-    path = directory / "model.safetensors"
-    if "quantization" in values:
-        from unif2ace_core.weights.quantized import dequantized_state, use_bitsandbytes
+@phase("weights: transformer")
+def load_transformer(
+    directory: Path, values: dict[str, Any], config: ModelConfig, device: torch.device, quantize: str | None = None
+) -> UniF2ace:
+    """The transformer on its device, fp32 but for what stays quantized; see `weights/quantized_layers.py`.
 
-        load_module(model, dequantized_state(directory, values["quantization"]), path)
-        if device.type == "cuda":
-            use_bitsandbytes(model, directory, device)
-    else:
-        load_module(model, load_tensors(path), path)
+    Args:
+        directory: the model's.
+        values: its config.json.
+        config: the model's sizes.
+        device: where it computes.
+        quantize: int8 or nf4: round the weights in memory, to the numbers that `unif2ace quantize` writes.
+
+    Raises:
+        UserError: weights that cannot be read or are not the config's, or `quantize` of a quantized model.
+    """
+    path = directory / "model.safetensors"
+    if quantize or "quantization" in values:
+        return load_quantized(path, values, config, device, quantize).to(device)
+    with unfilled():
+        model = UniF2ace(config)
+    model = model.eval().requires_grad_(False)
+    load_module(model, load_tensors(path), path)
     return model.to(device)
+
+
+def load_quantized(
+    path: Path, values: dict[str, Any], config: ModelConfig, device: torch.device, quantize: str | None
+) -> UniF2ace:
+    """`load_transformer` of quantized weights, or of others that become so now; on the CPU."""
+    from unif2ace_core.weights.quantized import BITS, quantize_state, quantized_tensors
+    from unif2ace_core.weights.quantized_layers import layers_of, quantized_transformer
+
+    if quantize is None:
+        tensors = quantized_tensors(path.parent, values["quantization"])
+    elif quantize not in BITS:
+        raise UserError(f"quantization {quantize!r} is not offered; choose one of {', '.join(BITS)}")
+    elif "quantization" in values:
+        raise UserError(f"{path.parent} is quantized already ({values['quantization']}); load it without --quantize")
+    else:
+        tensors = quantize_state(load_tensors(path), BITS[quantize])
+    return quantized_transformer(config, tensors, layers_of(device), path)
 
 
 def codec_config(directory: Path) -> CodecConfig | MagvitConfig:
@@ -160,6 +189,7 @@ def codec_config(directory: Path) -> CodecConfig | MagvitConfig:
     return read_config(path, CodecConfig)
 
 
+@phase("weights: codec")
 def load_codec(directory: Path) -> Codec | MagvitV2:
     """The image tokenizer of a model: the embedded kind, or MAGVIT-v2 where codec.json says so.
 
@@ -190,16 +220,19 @@ def check_sizes(directory: Path, config: ModelConfig, experts: Collection[str]) 
             )
 
 
-def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] | None = None) -> LoadedModel:
+def load_model(
+    model: str = "mini", device: str = "auto", parts: Sequence[str] | None = None, quantize: str | None = None
+) -> LoadedModel:
     """Load a model.
 
     Args:
         model: `mini`, a directory, or a hub id.
         device: auto, cpu, cuda or mps.
         parts: which optional experts to load (clip, face, locator); None for all that exist.
+        quantize: int8 or nf4 for the transformer's weights in memory; None: as they are stored.
 
     Raises:
-        UserError: a file is missing, corrupt or foreign, or the device is not there.
+        UserError: a file is missing, corrupt or foreign, the device is not there, or `quantize` of a quantized model.
     """
     target, directory = pick_device(device), model_directory(model)
     values, config = read_model_config(directory)
@@ -210,7 +243,8 @@ def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] |
     there = {name for name in ("clip", "face", "locator") if name in wanted and has_part(directory, name)}
     check_sizes(directory, config, there)
     config_path = directory / "config.json"
-    tokenizer = TextTokenizer.load(directory / "tokenizer.json")
+    with phase("weights: tokenizer"):
+        tokenizer = TextTokenizer.load(directory / "tokenizer.json")
     if tokenizer.size > config.text_vocabulary:
         raise UserError(
             f"{directory / 'tokenizer.json'} has {tokenizer.size} entries, the model {config.text_vocabulary}; "
@@ -224,9 +258,10 @@ def load_model(model: str = "mini", device: str = "auto", parts: Sequence[str] |
         tokenizer=tokenizer,
         device=target,
         version=str(values.get("version", __version__)),
-        transformer=load_transformer(directory, values, config, target),
+        transformer=load_transformer(directory, values, config, target, quantize),
         codec=load_codec(directory).to(target),
         clip=load_clip_expert(directory).to(target) if "clip" in there else None,
         face=load_face_expert(directory).to(target) if "face" in there else None,
         locator=Locator.load(directory) if "locator" in there else None,
+        quantization=quantize or values.get("quantization", {}).get("scheme"),
     )

@@ -1,0 +1,103 @@
+"""How faces are sampled: the options of `generate` and `eval`, checked before a model is loaded."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unif2ace_cli import options
+from unif2ace_cli.console import UsageError
+from unif2ace_core.errors import UserError
+
+if TYPE_CHECKING:
+    from unif2ace_core.tasks.generate import GenerateOptions
+
+PANEL = "Sampling (the model's own defaults where not given)"
+
+StepsOption = Annotated[
+    int | None,
+    typer.Option("--steps", metavar="N", min=1, rich_help_panel=PANEL, help="Sampling steps: more is slower."),
+]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option("--guidance", metavar="F", min=0, rich_help_panel=PANEL, help="How strictly to follow the prompt."),
+]
+ScheduleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance-schedule",
+        metavar="NAME",
+        rich_help_panel=PANEL,
+        help="Share of the guidance over the steps: constant, linear or cosine (growing from 0 to all of it), "
+        "window:0.2-0.8 (all of it from 20% to 80% of the steps, none outside).",
+    ),
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature",
+        metavar="F",
+        min=0,
+        rich_help_panel=PANEL,
+        help="Randomness: below 1 is safer, above 1 more varied.",
+    ),
+]
+SamplerOption = Annotated[
+    str | None,
+    typer.Option("--sampler", metavar="NAME", rich_help_panel=PANEL, help=", ".join(options.SAMPLERS) + "."),
+]
+
+
+def check(guidance: float | None, temperature: float | None, sampler: str | None, schedule: str | None) -> None:
+    """Refuse what no model can do, before one is loaded."""
+    check_numbers(guidance, temperature)
+    check_sampler(sampler)
+    check_schedule(schedule)
+
+
+def check_numbers(*values: float | None) -> None:
+    """Refuse nan and inf, which the parser takes for numbers."""
+    if any(value is not None and not math.isfinite(value) for value in values):
+        raise UsageError("--guidance and --temperature take finite numbers")
+
+
+def check_sampler(name: str | None) -> None:
+    """Refuse an unknown sampler before anything is loaded."""
+    if name is None or name in options.SAMPLERS:
+        return
+    from unif2ace_core.diffusion.samplers import SAMPLERS
+
+    if name not in SAMPLERS:
+        raise UsageError(f"no sampler '{name}'; choose from {', '.join(SAMPLERS)}")
+
+
+def check_schedule(text: str | None) -> None:
+    """Refuse a guidance schedule that does not exist before anything is loaded."""
+    from unif2ace_core.diffusion.guidance import parse_schedule
+
+    try:
+        parse_schedule(text or "constant")
+    except UserError as error:
+        raise UsageError(str(error)) from error
+
+
+def settings(
+    steps: int | None,
+    guidance: float | None,
+    guidance_schedule: str | None,
+    temperature: float | None,
+    sampler: str | None,
+) -> GenerateOptions:
+    """The core's options; None leaves the model's default."""
+    from unif2ace_core.tasks.generate import GenerateOptions
+
+    given: dict[str, Any] = {
+        "steps": steps,
+        "guidance": guidance,
+        "guidance_schedule": guidance_schedule,
+        "temperature": temperature,
+        "sampler": sampler,
+    }
+    return GenerateOptions(**{key: value for key, value in given.items() if value is not None})
