@@ -102,6 +102,21 @@ def made_up_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def aligned_faces(made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made-up faces as a set of small shards, aligned."""
+    import factory_toys as toys
+
+    folder = tmp_path_factory.mktemp("aligned")
+    return toys.aligned(toys.imported(made_up_faces, folder / "raw"), folder / "faces")
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared data goes into a cache of this test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 class Result(NamedTuple):
     """What a run of the command line left."""
 

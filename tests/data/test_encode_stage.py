@@ -25,11 +25,7 @@ from unif2ace_core.train import encode as train_encode
 from unif2ace_core.train.encode import VIEWS, EncodedSet, encoded
 from unif2ace_core.weights.parts import save_part
 
-
-@pytest.fixture(scope="module")
-def faces(made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("encoded")
-    return toys.aligned(toys.imported(made_up_faces, folder / "raw"), folder / "faces")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +39,6 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_part(folder, "clip", ClipEncoder(clip), clip)
     FaceEncoder(FaceConfig(widths=(8, 8, 8), neck=4, dimension=24)).save(folder)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def encode(source: Path, output: Path, folder: Path, share: Share | None = None) -> Path:
@@ -70,18 +61,18 @@ def same(one: EncodedSet, two: EncodedSet) -> bool:
 
 
 def test_training_takes_what_is_stored_and_it_is_what_it_would_compute(
-    faces: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    aligned_faces: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored = encode(faces, tmp_path / "encoded", parts)
-    computed = of(faces, parts)
+    stored = encode(aligned_faces, tmp_path / "encoded", parts)
+    computed = of(aligned_faces, parts)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
     monkeypatch.setattr(train_encode, "load_encoder", lambda *_: pytest.fail("encoded again"))
     taken = of(stored, parts)
     assert same(taken, computed) and taken.codes.shape[:2] == (10, VIEWS)
 
 
-def test_other_encoders_make_their_own(faces: Path, parts: Path, tmp_path: Path) -> None:
-    stored = encode(faces, tmp_path / "encoded", parts)
+def test_other_encoders_make_their_own(aligned_faces: Path, parts: Path, tmp_path: Path) -> None:
+    stored = encode(aligned_faces, tmp_path / "encoded", parts)
     other = tmp_path / "other"
     torch.manual_seed(1)
     codec = CodecConfig(pixels=64, bits=5, encoder_widths=(8, 8, 8), decoder_widths=(8, 8, 8, 8))
@@ -90,17 +81,17 @@ def test_other_encoders_make_their_own(faces: Path, parts: Path, tmp_path: Path)
     assert not np.array_equal(found.codes, of(stored, parts).codes)
 
 
-def test_two_processes_make_the_set_of_one(faces: Path, parts: Path, tmp_path: Path) -> None:
-    one = encode(faces, tmp_path / "one", parts)
+def test_two_processes_make_the_set_of_one(aligned_faces: Path, parts: Path, tmp_path: Path) -> None:
+    one = encode(aligned_faces, tmp_path / "one", parts)
     for index in (1, 0):
-        encode(faces, tmp_path / "two", parts, Share(index, 2))
+        encode(aligned_faces, tmp_path / "two", parts, Share(index, 2))
     assert toys.contents(tmp_path / "two") == toys.contents(one)
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    faces: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    aligned_faces: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = toys.contents(encode(faces, tmp_path / "whole", parts))
+    whole = toys.contents(encode(aligned_faces, tmp_path / "whole", parts))
     written: list[Path] = []
 
     def killed(path: Path, table: Any) -> None:
@@ -113,13 +104,15 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     write = shards.write_shard
     monkeypatch.setattr(shards, "write_shard", killed)
     with pytest.raises(toys.Killed):
-        encode(faces, tmp_path / "again", parts)
+        encode(aligned_faces, tmp_path / "again", parts)
     monkeypatch.setattr(shards, "write_shard", write)
-    assert toys.contents(encode(faces, tmp_path / "again", parts)) == whole
+    assert toys.contents(encode(aligned_faces, tmp_path / "again", parts)) == whole
 
 
-def test_rows_keep_their_photos_and_lists_have_one_length(faces: Path, parts: Path, tmp_path: Path) -> None:
-    for before, after in zip(shards_of(faces), shards_of(encode(faces, tmp_path / "encoded", parts)), strict=True):
+def test_rows_keep_their_photos_and_lists_have_one_length(aligned_faces: Path, parts: Path, tmp_path: Path) -> None:
+    for before, after in zip(
+        shards_of(aligned_faces), shards_of(encode(aligned_faces, tmp_path / "encoded", parts)), strict=True
+    ):
         old, new = read_shard(before.path), read_shard(after.path)
         assert new.select(old.column_names) == old
         assert str(new.schema.field("codes").type) == "fixed_size_list<element: int16>[32]"
@@ -131,8 +124,8 @@ def test_photos_that_are_not_aligned_are_refused(made_up_faces: Path, parts: Pat
         encode(toys.imported(made_up_faces, tmp_path / "raw"), tmp_path / "encoded", parts)
 
 
-def test_an_empty_shard_has_the_types_of_the_others(faces: Path, parts: Path, tmp_path: Path) -> None:
-    thin = toys.captioned(faces, tmp_path / "thin")
+def test_an_empty_shard_has_the_types_of_the_others(aligned_faces: Path, parts: Path, tmp_path: Path) -> None:
+    thin = toys.captioned(aligned_faces, tmp_path / "thin")
     first, *rest = shards_of(thin)
     write_shard(first.path, read_shard(first.path).slice(0, 0))
     schemas = [read_shard(shard.path).schema for shard in shards_of(encode(thin, tmp_path / "encoded", parts))]

@@ -146,7 +146,8 @@ class Counted(torch.nn.Module):
 
     def __init__(self, model: UniF2ace) -> None:
         super().__init__()
-        self.model, self.config, self.code_logits, self.resample = model, model.config, model.code_logits, model.resample
+        self.model, self.config = model, model.config
+        self.code_logits, self.resample = model.code_logits, model.resample
         self.rows: list[int] = []
 
     def forward(self, ids: Tensor, *rest: Any, **more: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`unif2ace quantize` on the shipped model: the size promised, a folder that --model takes, nothing overwritten."""
+"""`unif2ace quantize` and `--quantize` on the shipped model: the size promised, the same results, nothing lost."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from safetensors.torch import load_file
 from unif2ace_core.tasks.generate import GenerateOptions, GenerateRequest, generate
 from unif2ace_core.weights.quantized import quantize_model
 from unif2ace_core.weights.resolve import LoadedModel, load_model
-
-pytest.importorskip("bitsandbytes")
 
 
 def names(folder: Path) -> list[str]:
@@ -80,6 +78,45 @@ def test_quantized_model_gives_the_same_pixels_again(small: Path) -> None:
     requests = [GenerateRequest("a man", 1)]
     first, second = (next(generate(model, requests, GenerateOptions(steps=2))).image for _ in range(2))
     assert np.array_equal(np.asarray(first), np.asarray(second))
+
+
+def test_quantized_on_load_draws_and_answers_as_from_disk(
+    run: Any, small: Path, tmp_path: Path, portraits: list[Image.Image]
+) -> None:
+    scheme = {"8": "int8", "4": "nf4"}[small.name[-1]]
+    portraits[0].save(tmp_path / "b.png")
+    found = []
+    for name, options in (("disk", ("--model", small)), ("memory", ("--quantize", scheme))):
+        result = run("generate", "a man", "--seed", 1, "--steps", 3, "-o", f"{name}.png", *options)
+        assert (result.code, result.err) == (0, "")
+        said = run("ask", "b.png", "what emotion?", "--no-align", "--json", *options)
+        (record,) = [json.loads(line) for line in said.lines]
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.text["quantization"] == scheme  # type: ignore[attr-defined]
+            found.append((np.asarray(image).tobytes(), record["answer"], record["confidence"]))
+    assert found[0] == found[1]
+
+
+def test_quantize_of_a_quantized_model_is_refused_in_words(run: Any, small: Path) -> None:
+    result = run("generate", "a man", "--seed", 1, "--model", small, "--quantize", "int8")
+    assert (result.code, result.out) == (1, "") and "quantized already" in result.error and str(small) in result.error
+
+
+def test_other_schemes_end_with_two(run: Any) -> None:
+    result = run("generate", "a man", "--quantize", "int3")
+    assert (result.code, result.out) == (2, "") and "int8" in result.error
+
+
+def test_neither_quantize_imports_bitsandbytes(python: Callable[..., Any], tmp_path: Path) -> None:
+    script = """
+import sys
+sys.modules["bitsandbytes"] = None  # an import of it fails
+from unif2ace_cli.app import main
+code = main(["quantize", "mini", "--bits", "4", "-o", "small", "-q"])
+sys.exit(code or main(["generate", "a man", "--seed", "1", "--steps", "2", "--quantize", "int8", "-o", "a.png"]))
+"""
+    done = python("-c", script)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_existing_output_is_kept_without_force(run: Any, tmp_path: Path) -> None:

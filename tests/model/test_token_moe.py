@@ -135,3 +135,14 @@ def test_routing_on_cuda_never_waits_for_the_device(tiny_config: ModelConfig) ->
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(found, expected)
+
+
+def test_without_tokens_every_expert_has_a_gradient(tiny_config: ModelConfig) -> None:
+    experts = random_moe(tiny_config).groups["t2i"]
+    seen: list[int] = []
+    serve = experts.expert
+    experts.expert = lambda index, h: seen.append(index) or serve(index, h)  # type: ignore[method-assign]
+    y, _ = experts(torch.zeros(0, tiny_config.width))
+    y.sum().backward()
+    assert seen == list(range(tiny_config.experts)) and experts.fc1_weight.grad is not None
+    assert experts.fc2_bias.grad is not None and not experts.fc2_bias.grad.any()

@@ -24,15 +24,11 @@ from unif2ace_core.weights.resolve import load_model, read_model_config
 from unif2ace_core.weights.showo import convert_showo
 from unif2ace_core.weights.store import load_tensors
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 QUICK = {"steps": "3", "batch_size": "4", "threads": "1", "eval_every": "0", "warmup": "1", "bit_embedding": "false"}
 
 PRESET = replace(toys.PRESET, clip_width=16)  # as wide as the clip expert here
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -32,13 +32,9 @@ from unif2ace_core.train.recipes.model import ModelTask, ModelTrainConfig, check
 from unif2ace_core.train.run import run
 from unif2ace_core.weights.parts import save_part
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 QUICK = {"steps": "2", "batch_size": "4", "threads": "1", "eval_every": "0", "warmup": "1"}
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -14,21 +14,12 @@ import pytest
 from unif2ace_core.data.sets import SetRecords
 from unif2ace_core.train.texts import DrawnTexts, WrittenTexts, by_dialogue, corpus, texts_of
 
-
-@pytest.fixture(scope="module")
-def faces(made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("texts")
-    return toys.aligned(toys.imported(made_up_faces, folder / "raw"), folder / "faces")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
-def asked(faces: Path, tmp_path: Path) -> SetRecords:
-    return SetRecords(toys.asked(toys.captioned(faces, tmp_path / "captioned"), tmp_path / "asked"), "train")
+def asked(aligned_faces: Path, tmp_path: Path) -> SetRecords:
+    return SetRecords(toys.asked(toys.captioned(aligned_faces, tmp_path / "captioned"), tmp_path / "asked"), "train")
 
 
 def test_prompts_and_questions_are_those_of_the_set(asked: SetRecords) -> None:
@@ -54,13 +45,13 @@ def test_turns_of_a_dialogue_stay_together_in_order() -> None:
     assert list(by_dialogue(turns)) == [[("q0", "a0")], [("q1", "a1"), ("q2", "a2")], [("q3", "a3")]]
 
 
-def test_what_a_set_lacks_is_drawn_from_its_labels(faces: Path, tmp_path: Path) -> None:
-    plain = texts_of(SetRecords(faces, "train"))
-    drawn = DrawnTexts(list(SetRecords(faces, "train")))
+def test_what_a_set_lacks_is_drawn_from_its_labels(aligned_faces: Path, tmp_path: Path) -> None:
+    plain = texts_of(SetRecords(aligned_faces, "train"))
+    drawn = DrawnTexts(list(SetRecords(aligned_faces, "train")))
     assert isinstance(plain, WrittenTexts)
     assert plain.prompts(1, random.Random(3)) == drawn.prompts(1, random.Random(3))
     assert plain.pairs(1, random.Random(3), 4) == drawn.pairs(1, random.Random(3), 4)
-    captioned = texts_of(SetRecords(toys.captioned(faces, tmp_path / "captioned"), "train"))
+    captioned = texts_of(SetRecords(toys.captioned(aligned_faces, tmp_path / "captioned"), "train"))
     assert captioned.pairs(1, random.Random(3), 4) == drawn.pairs(1, random.Random(3), 4)
     assert len(captioned.prompts(1, random.Random(3))) == 4
 

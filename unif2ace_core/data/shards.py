@@ -398,6 +398,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
+def image_files(table: pa.Table) -> list[bytes]:
+    """The image files of some rows."""
+    return table["image"].combine_chunks().field("bytes").to_pylist() if len(table) else []
+
+
 def with_column(table: pa.Table, name: str, values: Sequence[Any], kind: pa.DataType) -> pa.Table:
     """The table with a column set or replaced."""
     import pyarrow as pa

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +108,6 @@ class RoutedExperts(nn.Module):
     def forward(self, h: Tensor) -> tuple[Tensor, Routing]:
         """Tokens (T, D) of this group -> weighted sum of their experts (T, D), and how they were routed."""
         gates, chosen, probabilities = top_k_gates(F.linear(h, self.router), self.top_k)
-        gates = gates.to(h.dtype)
         if has_grouped_product(h):
             y = self.grouped(h, gates, chosen)
         elif len(h) == 1 and not torch.is_grad_enabled():
@@ -119,7 +118,7 @@ class RoutedExperts(nn.Module):
 
     def sliced(self, h: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
         """One expert after the other on its own tokens, which lie together once (token, slot) pairs are sorted."""
-        flat, y = chosen.flatten(), torch.zeros_like(h)
+        flat, y = chosen.flatten(), None
         order = flat.argsort(stable=True)
         rows, weights = order // self.top_k, gates.flatten()[order].unsqueeze(1)
         counts, start = torch.bincount(flat, minlength=len(self.router)).tolist(), 0
@@ -127,10 +126,11 @@ class RoutedExperts(nn.Module):
             # without tokens experts run on none: processes of a sharded run must agree on which weights have gradients
             if count or not len(h):
                 own = rows[start : start + count]
-                served = self.expert(index, h.index_select(0, own)) * weights[start : start + count]
-                y.index_add_(0, own, served.to(y.dtype))
+                served = self.expert(index, h.index_select(0, own))
+                y = served.new_zeros(h.shape) if y is None else y  # in the precision of the product, not that of h
+                y.index_add_(0, own, served * weights[start : start + count].to(served.dtype))
                 start += count
-        return y
+        return cast("Tensor", y)
 
     def single(self, h: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
         """`sliced` for one token: nothing to sort, nothing to gather."""
@@ -148,7 +148,7 @@ class RoutedExperts(nn.Module):
         hidden = F.grouped_mm(h[rows], self.fc1_weight.to(h.dtype).transpose(1, 2), offs=ends)
         hidden = F.gelu(hidden + self.fc1_bias[owner].to(h.dtype), approximate="tanh")
         served = F.grouped_mm(hidden, self.fc2_weight.to(h.dtype).transpose(1, 2), offs=ends)
-        served = (served + self.fc2_bias[owner].to(h.dtype)) * gates.flatten()[order].unsqueeze(1)
+        served = (served + self.fc2_bias[owner].to(h.dtype)) * gates.flatten()[order].unsqueeze(1).to(h.dtype)
         return torch.zeros_like(h).index_add(0, rows, served)
 
 

@@ -89,7 +89,9 @@ def quantize_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
     blocks = nn.functional.pad(values, (0, -len(values) % BLOCK)).view(-1, BLOCK)
     absmax = blocks.abs().amax(1)
     scaled = (blocks * (1.0 / absmax.clamp_min(TINY)).unsqueeze(1)).clamp(-1, 1).flatten()[: len(values)]
-    codes = torch.bucketize(scaled, (table[:-1] + table[1:]) / 2, out_int32=True).to(torch.uint8)
+    codes = torch.zeros_like(scaled, dtype=torch.uint8)
+    for middle in (table[:-1] + table[1:]) / 2:  # what torch.bucketize does, but faster
+        codes += scaled > middle
     return ((codes[::2] << 4) | codes[1::2]).view(*weight.shape[:-1], weight.shape[-1] // 2), absmax
 
 

@@ -115,9 +115,21 @@ def load_module(module: torch.nn.Module, tensors: Mapping[str, Tensor], origin: 
     import torch
 
     expected = module.state_dict()
-    missing = sorted(expected.keys() - tensors.keys())
-    unknown = sorted(tensors.keys() - expected.keys())
-    shapes = [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
+    check_shapes(module, {name: tensor.shape for name, tensor in tensors.items()}, origin)
+    with torch.no_grad():
+        for name, parameter in expected.items():
+            parameter.copy_(tensors[name])
+
+
+def check_shapes(module: torch.nn.Module, given: Mapping[str, torch.Size], origin: Path) -> None:
+    """Compare the shapes of stored tensors with those of a module.
+
+    Raises:
+        UserError: a tensor is missing, unknown, or of another shape.
+    """
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    missing, unknown = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
+    shapes = [name for name in expected.keys() & given.keys() if expected[name] != given[name]]
     problems = [
         f"{len(names)} {what} ({names[0]})"
         for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", sorted(shapes)))
@@ -125,6 +137,3 @@ def load_module(module: torch.nn.Module, tensors: Mapping[str, Tensor], origin: 
     ]
     if problems:
         raise UserError(f"{origin} does not fit its config: tensors {', '.join(problems)}; is it another model's file?")
-    with torch.no_grad():
-        for name, parameter in expected.items():
-            parameter.copy_(tensors[name])

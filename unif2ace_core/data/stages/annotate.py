@@ -23,7 +23,7 @@ from unif2ace_core.data.calibration import Calibration, HeadCalibration, probabi
 from unif2ace_core.data.exclusions import fits
 from unif2ace_core.data.pixels import framed_photo
 from unif2ace_core.data.sets import check_aligned
-from unif2ace_core.data.shards import Job, Made, Shard, digest, read_shard, shards_of, with_column
+from unif2ace_core.data.shards import Job, Made, Shard, digest, image_files, read_shard, shards_of, with_column
 from unif2ace_core.data.stages.threads import one_thread
 from unif2ace_core.errors import UserError
 
@@ -100,11 +100,6 @@ def _heads(clip: ClipEncoder, images: Any) -> np.ndarray:
     """Attribute logits and age in years, one after the other: (B, ATTRIBUTE_LOGITS + 1)."""
     found = clip.features(images)
     return np.concatenate([found.attributes.numpy(), found.age.numpy()[:, None]], 1)
-
-
-def image_files(table: pa.Table) -> list[bytes]:
-    """The image files of some rows."""
-    return table["image"].combine_chunks().field("bytes").to_pylist() if len(table) else []
 
 
 # --- Annotating ----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import torch
 
 from unif2ace_core.data.pixels import framed_photo
 from unif2ace_core.data.sets import SetRecords, check_aligned
-from unif2ace_core.data.shards import Job, Made, Shard, read_shard, read_stages, shards_of, with_column
+from unif2ace_core.data.shards import Job, Made, Shard, image_files, read_shard, read_stages, shards_of, with_column
 from unif2ace_core.data.stages.threads import one_thread
 from unif2ace_core.train.encode import PARTS, VIEWS, Encoder, encoded_views, fingerprint, load_encoder
 from unif2ace_core.train.loop import native_bf16
@@ -67,7 +67,7 @@ def _rows(encoder: Encoder, device: torch.device, kind: str) -> Rows:
 
 def _encoded(table: pa.Table, pixels: int, encoders: Mapping[str, Rows]) -> Made:
     """The rows with a column for each encoder."""
-    files = table["image"].combine_chunks().field("bytes").to_pylist() if len(table) else []
+    files = image_files(table)
     blank = np.zeros((1, pixels, pixels, 3), np.uint8)  # tells an empty shard's types
     photos = np.stack([framed_photo(file, pixels) for file in files]) if files else blank
     for kind, encoder in encoders.items():
