@@ -8,8 +8,9 @@
 
 Stacked experts (n, h, D) are quantized row by row like n matrices. With nf4 the embedding and the head stay
 int8: they are read by row, and codes and words are chosen there; so do matrices whose rows are no whole
-blocks, which bitsandbytes 0.50 reads back wrongly on the CPU. config.json gets
-`"quantization": {"bits": 8, ...}`.
+blocks, which bitsandbytes 0.50 reads back wrongly on the CPU. In fp16 they would make the embedded model 0.67x (nf4:
+0.52x) in place of 0.51x (0.36x), and its answers agree no more with fp16's: 99.8% of 500 against 100%, 99.2% against
+99.2%. config.json gets `"quantization": {"bits": 8, ...}`.
 
 The numbers are computed here, equal to bitsandbytes' bit for bit, without importing it: that takes seconds.
 How they are computed with is in `quantized_layers.py`.
