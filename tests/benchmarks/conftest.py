@@ -31,13 +31,14 @@ class Row(NamedTuple):
 TABLE: list[Row] = []
 
 
-def measuring(config: pytest.Config) -> bool:
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> bool:
     """Whether the benchmarks were named on the command line."""
-    return any("benchmarks" in str(argument) for argument in config.args)
+    return any("benchmarks" in str(argument) for argument in request.config.args)
 
 
 @pytest.fixture
-def compare(request: pytest.FixtureRequest) -> Callable[..., float | None]:
+def compare(request: pytest.FixtureRequest, measured: bool) -> Callable[..., float | None]:
     """compare(fast, plain, asked=R, rounds=N) -> seconds of plain / seconds of fast, None where not measured."""
 
     def call(
@@ -46,7 +47,7 @@ def compare(request: pytest.FixtureRequest) -> Callable[..., float | None]:
         asked: float | None = None,
         rounds: int = ROUNDS,
     ) -> float | None:
-        if not measuring(request.config):
+        if not measured:
             return None
         benchmark, seconds = request.getfixturevalue("benchmark"), list[float]()
 
@@ -67,9 +68,9 @@ def compare(request: pytest.FixtureRequest) -> Callable[..., float | None]:
 
 
 @pytest.fixture
-def share(request: pytest.FixtureRequest) -> Callable[[str, float, float | None], None] | None:
+def share(measured: bool) -> Callable[[str, float, float | None], None] | None:
     """share(name, value, asked) puts a line into the table; None where nothing is measured."""
-    return (lambda *row: TABLE.append(Row(*row))) if measuring(request.config) else None
+    return (lambda *row: TABLE.append(Row(*row))) if measured else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -52,12 +52,6 @@ def show(capsys: pytest.CaptureFixture[str], name: str, runs: list[dict[str, Any
             print(f"  {seconds:7.3f} s  {key}{asked}")
 
 
-@pytest.fixture
-def measured(request: pytest.FixtureRequest) -> bool:
-    """Whether the benchmarks were named on the command line."""
-    return any("benchmarks" in str(argument) for argument in request.config.args)
-
-
 def test_help(tmp_path: Path, measured: bool, capsys: pytest.CaptureFixture[str]) -> None:
     seconds = statistics.median(start(tmp_path, "--help")[0] for _ in range(ROUNDS if measured else 1))
     if measured:

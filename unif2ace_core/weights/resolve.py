@@ -22,7 +22,7 @@ from unif2ace_core.tokens.codec import Codec, CodecConfig
 from unif2ace_core.tokens.magvit import KIND, MagvitConfig, MagvitV2
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.weights.configs import from_dict, read_config, read_json
-from unif2ace_core.weights.parts import has_part, load_part, part_kind, unfilled
+from unif2ace_core.weights.parts import build, has_part, load_part, part_kind
 from unif2ace_core.weights.store import FORMAT, load_module, load_tensors
 
 if TYPE_CHECKING:
@@ -152,9 +152,7 @@ def load_transformer(
     path = directory / "model.safetensors"
     if quantize or "quantization" in values:
         return load_quantized(path, values, config, device, quantize).to(device)
-    with unfilled():
-        model = UniF2ace(config)
-    model = model.eval().requires_grad_(False)
+    model = build(UniF2ace, config)
     load_module(model, load_tensors(path), path)
     return model.to(device)
 
