@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from unif2ace_core.config import Group, ModelConfig
+from unif2ace_core.model.decode import TokenDecoder
 from unif2ace_core.model.transformer import Features, UniF2ace
 from unif2ace_core.tokens.sequence import collate, mmu_row, t2i_prefix
 
@@ -105,4 +106,5 @@ def standing_alone(model: UniF2ace, end: int) -> Any:
         tokenizer=SimpleNamespace(end=end),
         device=torch.device("cpu"),
         name="bare",
+        decoder=TokenDecoder.of(model),
     )

@@ -28,6 +28,7 @@ def transformer(request: pytest.FixtureRequest) -> UniF2ace:
         model = load_model("mini", "cpu", parts=()).transformer
     else:
         model = UniF2ace(reduced(PRESETS["base"], 256)).initialise(torch.Generator().manual_seed(0)).eval()
+        model.requires_grad_(False)
     model.config = replace(model.config, text_length=TOKENS)
     return model
 
@@ -36,7 +37,7 @@ class Case:
     """Made-up photos and questions of different lengths."""
 
     def __init__(self, model: UniF2ace) -> None:
-        self.model, config = model, model.config
+        self.model, config, self.alone = model, model.config, standing_alone(model, 0)
         generator = torch.Generator().manual_seed(1)
         self.codes = torch.randint(config.codes, (QUESTIONS, config.positions), generator=generator)
         lengths = range(5, 5 + QUESTIONS)
@@ -49,7 +50,7 @@ class Case:
         used = sorted(set(rows))
         photos = Photos(self.codes[used], self.clip[used], self.face[used], None)
         places, texts = [used.index(row) for row in rows], [self.questions[n] for n in questions]
-        return greedy(AskedPhotos(standing_alone(self.model, 0), photos, places, texts), NEVER, "bare", tokens)[0]
+        return greedy(AskedPhotos(self.alone, photos, places, texts), NEVER, "bare", tokens)[0]
 
     def plain(self, tokens: int) -> list[int]:
         features = Features(clip=self.clip[:1], face=self.face[:1])

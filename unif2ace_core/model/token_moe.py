@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -107,37 +107,32 @@ class RoutedExperts(nn.Module):
 
     def forward(self, h: Tensor) -> tuple[Tensor, Routing]:
         """Tokens (T, D) of this group -> weighted sum of their experts (T, D), and how they were routed."""
+        if len(h) == 1 and h.device.type == "cpu" and not torch.is_grad_enabled():
+            return self.single(h)
         gates, chosen, probabilities = top_k_gates(F.linear(h, self.router), self.top_k)
-        if has_grouped_product(h):
-            y = self.grouped(h, gates, chosen)
-        elif len(h) == 1 and not torch.is_grad_enabled():
-            y = self.single(h, gates, chosen)
-        else:
-            y = self.sliced(h, gates, chosen)
-        return y, Routing(probabilities, chosen)
+        serve = self.grouped if has_grouped_product(h) else self.sliced
+        return serve(h, gates, chosen), Routing(probabilities, chosen)
 
     def sliced(self, h: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
         """One expert after the other on its own tokens, which lie together once (token, slot) pairs are sorted."""
-        flat, y = chosen.flatten(), None
+        flat = chosen.flatten()
         order = flat.argsort(stable=True)
-        rows, weights = order // self.top_k, gates.flatten()[order].unsqueeze(1)
-        counts, start = torch.bincount(flat, minlength=len(self.router)).tolist(), 0
-        for index, count in enumerate(counts):
-            # without tokens experts run on none: processes of a sharded run must agree on which weights have gradients
-            if count or not len(h):
-                own = rows[start : start + count]
-                served = self.expert(index, h.index_select(0, own))
-                y = served.new_zeros(h.shape) if y is None else y  # in the precision of the product, not that of h
-                y.index_add_(0, own, served * weights[start : start + count].to(served.dtype))
-                start += count
-        return cast("Tensor", y)
+        rows, counts = order // self.top_k, torch.bincount(flat, minlength=len(self.router)).tolist()
+        parts = h.index_select(0, rows).split(counts)
+        # experts run on no tokens too: processes of a sharded run must agree on which weights have gradients
+        served = torch.cat([self.expert(index, part) for index, part in enumerate(parts)])
+        served = served * gates.flatten()[order].unsqueeze(1).to(served.dtype)
+        return served.new_zeros(h.shape).index_add_(0, rows, served)  # in the precision of the product, not that of h
 
-    def single(self, h: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
-        """`sliced` for one token: nothing to sort, nothing to gather."""
-        y = torch.zeros_like(h)
-        for gate, index in zip(gates[0].tolist(), chosen[0].tolist()):
-            y.add_(self.expert(index, h), alpha=gate)
-        return y
+    def single(self, h: Tensor) -> tuple[Tensor, Routing]:
+        """`forward` for one token where the host need not wait for the device: nothing is sorted, nothing gathered."""
+        probabilities = F.linear(h, self.router).float().softmax(-1)
+        shares = probabilities[0].tolist()
+        chosen = sorted(range(len(shares)), key=lambda index: -shares[index])[: self.top_k]
+        whole, y = sum(shares[index] for index in chosen), torch.zeros_like(h)
+        for index in chosen:
+            y.add_(self.expert(index, h), alpha=shares[index] / whole)
+        return y, Routing(probabilities, torch.tensor([chosen]))
 
     def grouped(self, h: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
         """`sliced` as two grouped matrix products, in which the host never waits for the device."""

@@ -122,6 +122,7 @@ class AskedPhotos:
         self.lengths = torch.tensor([self.photo + len(prompt) for prompt in prompts], device=model.device)
         self.visible = None if all(len(prompt) == longest for prompt in prompts) else self.no_pads(longest)
         self.hidden = self.run_questions(prompts, longest)  # (R, D), of the last token
+        self.decoder = model.decoder if len(prompts) == 1 else None
 
     def no_pads(self, longest: int) -> Tensor:
         """Which positions of photo and question are no pads: (R, P + L) bool."""
@@ -155,6 +156,9 @@ class AskedPhotos:
 
     def step(self, tokens: Tensor) -> None:
         """Tokens (R,) -> their hidden states."""
+        if self.decoder is not None:
+            self.hidden, self.lengths = self.decoder.step(tokens, len(self.cache), self.cache), self.lengths + 1
+            return
         mask, positions = None, self.lengths.unsqueeze(1)
         if self.visible is not None:
             self.visible = F.pad(self.visible, (0, 1), value=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import ClipExpert, clip_width, load_clip_expert
 from unif2ace_core.experts.face import FaceEncoder, face_width, load_face_expert
 from unif2ace_core.experts.locate import Locator
+from unif2ace_core.model.decode import TokenDecoder
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.timing import phase
 from unif2ace_core.tokens.codec import Codec, CodecConfig
@@ -72,6 +74,12 @@ class LoadedModel:
     face: FaceEncoder | InsightFaceEncoder | None = None
     locator: Locator | None = None
     quantization: str | None = None  # int8 or nf4 where the transformer's weights are rounded
+
+    @cached_property
+    def decoder(self) -> TokenDecoder | None:
+        """The transformer for one token at a time, where that is faster; packs its weights at the first use."""
+        with phase("weights: pack"):
+            return TokenDecoder.of(self.transformer)
 
 
 def pick_device(device: str) -> torch.device:
