@@ -115,7 +115,7 @@ class Work:
 def timed(call: Any, *arguments: Any) -> tuple[Any, float]:
     """A result, and the seconds that it took."""
     began = time.perf_counter()
-    with torch.inference_mode():
+    with torch.no_grad():
         result = call(*arguments)
     return result, round(time.perf_counter() - began, 2)
 

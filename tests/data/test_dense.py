@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unif2ace_core.data import plans
+from unif2ace_core.data import plans, synonyms
 from unif2ace_core.data.attributes import BY_NAME, SCHEMA, derive
 from unif2ace_core.data.dense import STYLES, Caption, known, make_caption
 from unif2ace_core.data.parse import parse
@@ -98,11 +98,11 @@ def test_a_caption_is_a_function_of_the_generator() -> None:
 def test_there_are_several_hundred_different_plans_and_all_their_slots_are_known() -> None:
     every = (*plans.OPENINGS, *plans.PLANS)
     assert len(every) == len(set(every)) >= 300
-    words = {"s", "p", "o", "who", *plans.VERBS, *plans.SLOTS}
+    words = {"s", "p", "o", "who", *synonyms.VERBS, *plans.SLOTS}
     topics = {topic for topic, _ in plans.SLOTS.values()}
     for plan in every:
         for name, topic in re.findall(r"\{([a-z_]+)(?::([a-z_]+))?\}", plan):
-            assert topic in topics and name in plans.VERBS.values() if topic else name in words, plan
+            assert topic in topics and name in synonyms.VERBS.values() if topic else name in words, plan
 
 
 def test_dense_captions_of_one_face_hardly_repeat_and_use_many_openings() -> None:

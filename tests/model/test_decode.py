@@ -64,6 +64,15 @@ def test_a_packed_model_is_the_same_model_and_holds_nothing_twice(model: UniF2ac
         assert torch.equal(value, before[name]), name
 
 
+@torch.no_grad()
+def test_a_model_packed_in_inference_mode_is_of_use_outside_it(tiny_model: UniF2ace) -> None:
+    ids = torch.zeros(1, 3, dtype=torch.long)
+    tiny_model.requires_grad_(False)
+    with torch.inference_mode():
+        assert TokenDecoder.of(tiny_model) is not None
+    assert not tiny_model(ids, torch.arange(3).unsqueeze(0), None, Group.MMU).hidden.is_inference()
+
+
 @pytest.mark.parametrize("rotary", [0, 4, 16])
 @pytest.mark.parametrize("position", [0, 1, 300])
 def test_one_product_turns_like_the_rotary_embedding(position: int, rotary: int, tiny_config: ModelConfig) -> None:

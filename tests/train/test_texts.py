@@ -56,7 +56,7 @@ def test_what_a_set_lacks_is_drawn_from_its_labels(aligned_faces: Path, tmp_path
     assert len(captioned.prompts(1, random.Random(3))) == 4
 
 
-def test_some_written_questions_are_drawn_anew_instead(asked: SetRecords) -> None:
+def test_some_written_texts_are_drawn_anew_instead(asked: SetRecords) -> None:
     texts, drawn = texts_of(asked, drawn_share=0.5), DrawnTexts(asked)
     written = {(each["question"], each["answer"]) for each in asked.texts(0)["questions"]}
     rows = [set(texts.pairs(0, random.Random(seed), 4)) for seed in range(60)]
@@ -65,6 +65,9 @@ def test_some_written_questions_are_drawn_anew_instead(asked: SetRecords) -> Non
     rng = random.Random(1)
     rng.random()  # the draw that decides
     assert always.pairs(0, random.Random(1), 4) == drawn.pairs(0, rng, 4)
+    captions = {each["text"] for each in asked.texts(0)["captions"]}
+    first = [texts.prompts(0, random.Random(seed))[0] in captions for seed in range(60)]
+    assert 15 < sum(first) < 45
 
 
 def test_a_tokenizer_learns_from_every_text_of_the_set(asked: SetRecords) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from unif2ace_core.data import plans
+from unif2ace_core.data import plans, synonyms
 from unif2ace_core.data.captions import STYLES
 from unif2ace_core.data.facts import (
     Facts,
@@ -35,8 +35,9 @@ from unif2ace_core.data.facts import (
     with_article,
 )
 from unif2ace_core.data.parse import closed
-from unif2ace_core.data.plans import SLOTS, VERBS, Pair
+from unif2ace_core.data.plans import SLOTS
 from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.data.synonyms import VERBS, Pair
 from unif2ace_core.errors import UserError
 
 __all__ = ["STYLES", "Caption", "known", "make_caption"]
@@ -184,7 +185,7 @@ class _Sentence:
 
     def __init__(self, paragraph: _Paragraph, topics: Mapping[str, Topic], named: bool) -> None:
         self.paragraph, self.topics = paragraph, topics
-        self.pronouns = plans.PRONOUNS[paragraph.facts.male]
+        self.pronouns = synonyms.PRONOUNS[paragraph.facts.male]
         self.named = named  # whether the subject has been named in this sentence
         self.plural = paragraph.they
 
@@ -235,7 +236,7 @@ def _dense(facts: Facts) -> Written:
     """Nearly all that is there, and as much of what is not as it takes."""
 
     def weight(unit: Unit) -> float:
-        return plans.WILLING.get(unit[0], 1.0 if absence(unit) else 60.0)
+        return synonyms.WILLING.get(unit[0], 1.0 if absence(unit) else 60.0)
 
     who = person(facts, ageless=0.02)
     target = facts.rng.randint(*_DENSE)
@@ -275,8 +276,8 @@ def _short(facts: Facts) -> Written:
     front, back = _pieces(topics, rng)
     text = with_article(" ".join(part for part in (*front, noun, after, *back) if part).replace(" ,", ","))
     told = [pair for chunks in topics.values() for topic in chunks for pair in topic.pairs]
-    possessive = plans.PRONOUNS[facts.male if ("Male", facts.male) in said else ""][1]
-    return rng.choice(plans.PREFIXES) + text.replace("{p}", possessive), dict([*said, *told])
+    possessive = synonyms.PRONOUNS[facts.male if ("Male", facts.male) in said else ""][1]
+    return rng.choice(synonyms.PREFIXES) + text.replace("{p}", possessive), dict([*said, *told])
 
 
 def _pieces(topics: Mapping[str, list[Topic]], rng: random.Random) -> tuple[list[str], list[str]]:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from unif2ace_core.data import plans
+from unif2ace_core.data import synonyms
 from unif2ace_core.data.attributes import BY_NAME, age_group, derive
 from unif2ace_core.data.captions import unsaid
 from unif2ace_core.data.parse import closed
 from unif2ace_core.data.phrases import PHRASES
-from unif2ace_core.data.plans import DENIALS, MODIFIERS, THINGS, Pair
 from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.data.synonyms import DENIALS, MODIFIERS, THINGS, Pair
 
 # --- What may be said -----------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ def misleading(labels: Mapping[str, str]) -> set[Pair]:
 
 
 _UNDER_HAT = ("Bald", "Bangs", "Receding_Hairline")
-_HAIR = (*plans.COLORS, *plans.TEXTURES, "Hair_Color", "Bangs", "Receding_Hairline")
+_HAIR = (*synonyms.COLORS, *synonyms.TEXTURES, "Hair_Color", "Bangs", "Receding_Hairline")
 
 
 def _bald(labels: Mapping[str, str]) -> bool:
@@ -114,9 +114,9 @@ def _odd_hair(labels: Mapping[str, str]) -> set[Pair]:
         hidden |= {("Wavy_Hair", "yes"), ("Straight_Hair", "yes")}
     if labels.get("Straight_Hair") == "yes":
         hidden.add(("Wavy_Hair", "no"))
-    colors = [name for name in plans.COLORS if labels.get(name) == "yes"]
+    colors = [name for name in synonyms.COLORS if labels.get(name) == "yes"]
     if colors or "Hair_Color" in labels or labels.get("Age_Group") == "child":
-        hidden |= {(name, "no") for name in plans.COLORS}
+        hidden |= {(name, "no") for name in synonyms.COLORS}
     if labels.get("Wearing_Hat") == "yes":  # what is seen in spite of the hat is said
         hidden |= {(name, "no") for name in _UNDER_HAT}
     if _bald(labels):
@@ -129,7 +129,7 @@ Unit = tuple[Pair, ...]  # what is said together or not at all
 
 @cache
 def topics_of() -> dict[Pair, tuple[str, ...]]:
-    """pair -> topics under which the data of `plans` has words for it."""
+    """pair -> topics under which the data of `synonyms` has words for it."""
     found: dict[Pair, list[str]] = {}
     for topic, things in THINGS.items():
         for pair in things:
@@ -141,8 +141,8 @@ def topics_of() -> dict[Pair, tuple[str, ...]]:
         found.setdefault((name, "yes" if name != "Hair_Color" else "red"), []).append("hair")
     for value in ("yes", "no"):
         found[("Smiling", value)] = found[("Mouth_Slightly_Open", value)] = ["smile"]
-    found |= {("Emotion", value): ["feeling"] for value in plans.EMOTIONS_SAID}
-    found |= {("Head_Pose", value): ["pose"] for value in plans.POSES}
+    found |= {("Emotion", value): ["feeling"] for value in synonyms.EMOTIONS_SAID}
+    found |= {("Head_Pose", value): ["pose"] for value in synonyms.POSES}
     found |= {("Eyes", "behind sunglasses"): ["worn"]}
     return {pair: tuple(topics) for pair, topics in found.items()}
 
@@ -164,7 +164,7 @@ class Facts:
         topics = topics_of()
         labels = ((name, self.labels[name]) for name in BY_NAME if name in self.labels)
         pairs = [pair for pair in labels if pair in topics and pair not in hidden]
-        colors = tuple(pair for pair in pairs if pair[0] in plans.COLORS and pair[1] == "yes")
+        colors = tuple(pair for pair in pairs if pair[0] in synonyms.COLORS and pair[1] == "yes")
         units: list[Unit] = [colors] if colors else []
         for pair in pairs:
             if pair in colors or pair == ("Eyes", "behind sunglasses"):
@@ -193,7 +193,7 @@ class Facts:
         """Nouns for a person that is known by now, with their article."""
         if self.group == "teenager":
             return ("the teenager",)
-        names = (plans.CHILDREN if self.minor else plans.GROWN)[self.male]
+        names = (synonyms.CHILDREN if self.minor else synonyms.GROWN)[self.male]
         return tuple(f"{article} {name}" for name in names for article in ("the", "the", "this"))
 
     def shuffled(self, weight: Callable[[Unit], float]) -> list[Unit]:
@@ -223,34 +223,34 @@ def person(facts: Facts, gender: bool = True, ageless: float = 0.1, behind: bool
     rng = facts.rng
     male = facts.male if gender else ""
     said: tuple[Pair, ...] = (("Male", male),) if male else ()
-    noun = rng.choice((plans.CHILDREN if facts.minor else plans.GROWN)[male])
+    noun = rng.choice((synonyms.CHILDREN if facts.minor else synonyms.GROWN)[male])
     if facts.group == "teenager":
         noun = noun if male else "teenager"
     ages = _ages(facts, behind) if facts.minor or rng.random() >= ageless else []
     front, after, pairs = rng.choice(ages) if ages else ("", "", ())
     if noun == "teenager":
         front = front.replace("teenage", "").replace("adolescent", "")
-    return f"{front} {noun}".strip(), after.replace("{p}", plans.PRONOUNS[male][1]), said + pairs
+    return f"{front} {noun}".strip(), after.replace("{p}", synonyms.PRONOUNS[male][1]), said + pairs
 
 
 def _ages(facts: Facts, behind: bool) -> list[Person]:
     """Ways to say the age that is known."""
     group, young = facts.group, facts.labels.get("Young", "")
     aged: tuple[Pair, ...] = (("Age_Group", group),) if group else ()
-    ages: list[Person] = [(word, "", aged) for word in plans.AGES.get(group, ())]
+    ages: list[Person] = [(word, "", aged) for word in synonyms.AGES.get(group, ())]
     if group == "child":
         ages = [("", "", aged)] * 2
     years = round(facts.age) if facts.age is not None and 2 <= facts.age < 120 else None
-    after = list(plans.AGES_AFTER.get(group, ())) if behind and not facts.minor else []
+    after = list(synonyms.AGES_AFTER.get(group, ())) if behind and not facts.minor else []
     if years is not None and age_group(years) == group:
         ages.append((f"{years}-year-old", "", aged))
         after += [f"aged {years}", f"aged about {years}"] if behind else []
     ages += [("", text, aged) for text in after]
     if young and (young == "yes" or not facts.minor) and group != "senior":
         pair = ("Young", young)
-        ages += [(word, text, (*aged, pair)) for word in plans.YOUNG[young] for text in after]
+        ages += [(word, text, (*aged, pair)) for word in synonyms.YOUNG[young] for text in after]
         if not facts.minor:
-            ages += [(word, "", (pair,)) for word in plans.YOUNG[young]]
+            ages += [(word, "", (pair,)) for word in synonyms.YOUNG[young]]
         elif group == "child":
             ages.append(("young", "", (*aged, pair)))
     return ages
@@ -351,8 +351,8 @@ class Topics:
     def _hair(self) -> None:
         """ "wavy brown hair with bangs"; texture and colour make one noun phrase."""
         topic = Topic("hair")
-        textures, told = self._modifiers(plans.TEXTURES)
-        colors, also = self._modifiers((*plans.COLORS, "Hair_Color"))
+        textures, told = self._modifiers(synonyms.TEXTURES)
+        colors, also = self._modifiers((*synonyms.COLORS, "Hair_Color"))
         words = [*textures, *([join(colors)] if colors else [])]
         topic.pairs += told + also
         if words:
@@ -388,7 +388,7 @@ class Topics:
             items = self._merged() if name == "features" else []
             if name == "worn" and self._take(("Eyes", "behind sunglasses"), ("Eyeglasses", "yes")):
                 pairs = (("Eyes", "behind sunglasses"), ("Eyeglasses", "yes"))
-                items.append((self.rng.choice(plans.SUNGLASSES), pairs))
+                items.append((self.rng.choice(synonyms.SUNGLASSES), pairs))
             items += [(text, (pair,)) for text, pair in self._listed(name)]
             items = self.rng.sample(items, len(items))
             # "no bangs or bags under her eyes" would put the bangs under the eyes
@@ -448,18 +448,18 @@ class Topics:
         rng = self.rng
         told = [pair for pair in self.chosen.items() if pair[0] in ("Smiling", "Mouth_Slightly_Open")]
         if told:
-            finite, participle = plans.MOUTHS[
+            finite, participle = synonyms.MOUTHS[
                 self.chosen.get("Smiling", ""), self.chosen.get("Mouth_Slightly_Open", "")
             ]
             forms = {"finite": rng.choice(finite), "participle": rng.choice(participle)}
             self._keep(Topic("smile", pairs=told, forms=forms))
         if "Emotion" in self.chosen:
-            adjectives, words = plans.EMOTIONS_SAID[self.chosen["Emotion"]]
-            noun = f"{with_article(rng.choice(words))} {rng.choice(plans.EXPRESSIONS)}"
+            adjectives, words = synonyms.EMOTIONS_SAID[self.chosen["Emotion"]]
+            noun = f"{with_article(rng.choice(words))} {rng.choice(synonyms.EXPRESSIONS)}"
             verbs = [f"{{looks}} {word}" for word in adjectives] + [f"{{has}} {noun}"]
             forms = {"finite": rng.choice(verbs), "noun": noun}
             self._keep(Topic("feeling", pairs=[("Emotion", self.chosen["Emotion"])], forms=forms))
         if "Head_Pose" in self.chosen:
-            finite, participle = plans.POSES[self.chosen["Head_Pose"]]
+            finite, participle = synonyms.POSES[self.chosen["Head_Pose"]]
             forms = {"finite": rng.choice(finite), "participle": rng.choice(participle)}
             self._keep(Topic("pose", pairs=[("Head_Pose", self.chosen["Head_Pose"])], forms=forms))

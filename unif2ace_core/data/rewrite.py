@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from unif2ace_core.data import parse as reader
-from unif2ace_core.data import plans
+from unif2ace_core.data import plans, synonyms
 from unif2ace_core.data.dense import Caption
 from unif2ace_core.data.parse import parse
 from unif2ace_core.data.phrases import PHRASES
@@ -222,13 +222,14 @@ def _words(text: str) -> list[str]:
 def _vocabulary() -> frozenset[str]:
     """The words of captions, of what reads them, and of grammar."""
     read = [phrase for spec, phrase in reader._PHRASES if spec]
-    tables = [value for name, value in vars(plans).items() if not name.startswith("__") and name != "annotations"]
+    named = [pair for module in (plans, synonyms) for pair in vars(module).items()]
+    tables = [value for name, value in named if not name.startswith("__") and name != "annotations"]
     texts = [*_strings(tables), *_strings(read), *_strings(reader._MODIFIERS)]
     texts += [
         text for values in PHRASES.values() for phrase in values.values() for text in (*phrase.texts, *phrase.tags)
     ]
     words = {word for text in texts for word in _words(re.sub(r"\{\w*(?::\w*)?\}|\S*=\S*", " ", text.lower()))}
-    words = {word for word in words if not word.isdigit()} | {word for pair in plans.VERBS.items() for word in pair}
+    words = {word for word in words if not word.isdigit()} | {word for pair in synonyms.VERBS.items() for word in pair}
     return frozenset(words | _FUNCTION | reader._MEN | reader._WOMEN | reader._MINORS) - _STRANGE
 
 

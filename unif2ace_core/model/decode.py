@@ -101,7 +101,10 @@ class TokenDecoder:
         plain = all(p.device.type == "cpu" and p.dtype == torch.float32 and not p.requires_grad for p in parameters)
         layers = [block.get_submodule(name) for block in model.blocks for name in ("attention.qkv", "attention.out")]
         layers += [m for module in model.modules() if isinstance(module, FeedForward) for m in module.children()]
-        return cls(model) if plain and all(type(layer) is nn.Linear for layer in layers) else None
+        if not plain or any(type(layer) is not nn.Linear for layer in layers):
+            return None
+        with torch.inference_mode(False), torch.no_grad():  # tensors of inference mode are of no use outside it
+            return cls(model)
 
     def step(self, token: Tensor, position: int, cache: KeyValueCache) -> Tensor:
         """A token (1,) behind all that the cache holds -> its hidden state (1, D)."""

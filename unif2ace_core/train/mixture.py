@@ -39,7 +39,7 @@ class MixtureConfig:
     t2i_share: float = 0.5  # rows of generation; the rest are understanding
     t2i_sources: tuple[str, ...] = ()  # whose photos are generated; () for all
     t2i_rarity: float = 0.0  # photos to generate are drawn by this power of their most remarkable attribute's weight
-    drawn_share: float = 0.0  # rows asked what is drawn from their labels, though the set holds written questions
+    drawn_share: float = 0.0  # rows whose texts are drawn from their labels, though the set holds written ones
     text_budget: int = 60  # text tokens of a row
     long_budget: int = 110  # in the share of batches that hold descriptions
     long_share: float = 0.2

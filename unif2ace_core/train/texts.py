@@ -42,7 +42,7 @@ class DrawnTexts:
 class WrittenTexts:
     """The captions and questions of a set; drawn from the labels where it has none.
 
-    A written row has few questions, the same ones each time: `drawn_share` is how often they are drawn anew instead.
+    A written row has few texts, the same ones each time: `drawn_share` is how often they are drawn anew instead.
     """
 
     def __init__(self, records: SetRecords, drawn_share: float = 0.0) -> None:
@@ -51,14 +51,18 @@ class WrittenTexts:
         self.drawn: Texts | None = None if len(self.written) == 2 and not drawn_share else DrawnTexts(records)
 
     def prompts(self, row: int, rng: random.Random) -> list[str]:
-        found = self.records.texts(row)["captions"] if "captions" in self.written else None
-        if found:
-            odds = [rng.random() ** (1 / STYLE_ODDS[each["style"]]) for each in found]
-            return [each["text"] for _, each in sorted(zip(odds, found), key=lambda pair: -pair[0])]
-        return self.drawn.prompts(row, rng) if self.drawn else [""]
+        found = None if self.is_drawn("captions", rng) else self.records.texts(row)["captions"]
+        if not found:
+            return self.drawn.prompts(row, rng) if self.drawn else [""]
+        odds = [rng.random() ** (1 / STYLE_ODDS[each["style"]]) for each in found]
+        return [each["text"] for _, each in sorted(zip(odds, found), key=lambda pair: -pair[0])]
+
+    def is_drawn(self, kind: str, rng: random.Random) -> bool:
+        """Whether a row's captions or questions are drawn this time."""
+        return self.drawn is not None and (kind not in self.written or rng.random() < self.drawn_share)
 
     def pairs(self, row: int, rng: random.Random, count: int) -> list[Pair]:
-        if self.drawn and ("questions" not in self.written or rng.random() < self.drawn_share):
+        if self.drawn and self.is_drawn("questions", rng):
             return self.drawn.pairs(row, rng, count)
         dialogues = list(by_dialogue(self.records.texts(row)["questions"] or ()))
         rng.shuffle(dialogues)
@@ -74,7 +78,7 @@ def by_dialogue(turns: Sequence[dict[str, Any]]) -> Iterator[list[Pair]]:
 
 
 def texts_of(records: Sequence[FaceRecord], drawn_share: float = 0.0) -> Texts:
-    """The texts of records; of a set's written questions this share is drawn anew instead."""
+    """The texts of records; of a set's written ones this share is drawn anew instead."""
     return WrittenTexts(records, drawn_share) if isinstance(records, SetRecords) else DrawnTexts(records)
 
 

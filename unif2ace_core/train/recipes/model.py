@@ -74,7 +74,7 @@ class ModelTrainConfig(TrainConfig):
     t2i_share: float = 0.5  # rows of generation in a batch
     t2i_sources: tuple[str, ...] = ("celebahq", "ffhq")  # whose framing pictures shall have; all if none is there
     t2i_rarity: float = 1.5  # how much more often photos with glasses, hats, ... are generated; 0: all equally often
-    drawn_share: float = 0.0  # rows asked what is drawn from their labels, though the set holds written questions
+    drawn_share: float = 0.0  # rows whose texts are drawn from their labels, though the set holds written ones
     text_budget: int = 60  # text tokens of a row
     long_share: float = 0.2  # batches whose rows are long enough for descriptions
     condition_dropout: float = 0.1  # prompts emptied
