@@ -11,8 +11,10 @@ from pathlib import Path
 import factory_toys as toys
 import pytest
 
+from unif2ace_core.data.questions import yes_no_wordings
 from unif2ace_core.data.sets import SetRecords
-from unif2ace_core.train.texts import DrawnTexts, WrittenTexts, by_dialogue, corpus, texts_of
+from unif2ace_core.errors import UserError
+from unif2ace_core.train.texts import DrawnTexts, WrittenTexts, by_dialogue, corpus, parse_factors, texts_of
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -68,6 +70,26 @@ def test_some_written_texts_are_drawn_anew_instead(asked: SetRecords) -> None:
     captions = {each["text"] for each in asked.texts(0)["captions"]}
     first = [texts.prompts(0, random.Random(seed))[0] in captions for seed in range(60)]
     assert 15 < sum(first) < 45
+
+
+def test_attributes_can_be_asked_about_more_often(asked: SetRecords) -> None:
+    wordings = set(yes_no_wordings("Bangs"))
+
+    def share(factor: float) -> float:
+        texts = texts_of(list(asked), ask_more={"Bangs": factor})
+        found = [texts.pairs(row, random.Random(seed), 1) for seed in range(150) for row in range(len(asked))]
+        return sum(pair[0].rstrip("?") + "?" in wordings for pairs in found for pair in pairs) / len(found)
+
+    assert share(8.0) > 2.5 * share(1.0) > 0
+    with pytest.raises(UserError, match="drawn_share"):
+        texts_of(asked, ask_more={"Bangs": 2.0})
+
+
+@pytest.mark.parametrize("word", ["Bangs", "Bangs:", "Bangs:x", "Bangs:0", "Bangs:nan", "Bangs:inf", "Nose:2", ":2"])
+def test_factors_of_attributes_are_read_or_refused(word: str) -> None:
+    assert parse_factors(("Bangs:3", "Young:0.5")) == {"Bangs": 3.0, "Young": 0.5}
+    with pytest.raises(UserError, match="ask_more=" + word):
+        parse_factors((word,))
 
 
 def test_a_tokenizer_learns_from_every_text_of_the_set(asked: SetRecords) -> None:

@@ -45,6 +45,14 @@ class LabelRates(dict[str, dict[str, float]]):
         self.by_source = dict(by_source)
         self.odds = dict(odds)
 
+    def lifted(self, factors: Mapping[str, float]) -> LabelRates:
+        """The same with some attributes asked about so many times as often, yes and no alike."""
+        odds = {
+            source: {name: {v: o * factors.get(name, 1.0) for v, o in values.items()} for name, values in own.items()}
+            for source, own in self.odds.items()
+        }
+        return LabelRates(self, self.by_source, odds)
+
 
 def label_rates(records: Iterable[FaceRecord]) -> LabelRates:
     """Shares of the values among the records in which the attribute is known; memory does not grow with them."""

@@ -27,7 +27,7 @@ from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.tokens.sequence import Batch, Row, answer_ids, collate, mmu_row, question_ids, t2i_row
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import EncodedSet
-from unif2ace_core.train.texts import texts_of
+from unif2ace_core.train.texts import parse_factors, texts_of
 
 Turn = tuple[list[int], list[int]]
 
@@ -40,6 +40,7 @@ class MixtureConfig:
     t2i_sources: tuple[str, ...] = ()  # whose photos are generated; () for all
     t2i_rarity: float = 0.0  # photos to generate are drawn by this power of their most remarkable attribute's weight
     drawn_share: float = 0.0  # rows whose texts are drawn from their labels, though the set holds written ones
+    ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
     text_budget: int = 60  # text tokens of a row
     long_budget: int = 110  # in the share of batches that hold descriptions
     long_share: float = 0.2
@@ -110,7 +111,7 @@ class Mixture:
         self.records, self.data, self.tokenizer = records, data, tokenizer
         self.model, self.config = model, config
         self.drawable, self.odds, self.known = surveyed(records, config)
-        self.texts = texts_of(records, config.drawn_share)
+        self.texts = texts_of(records, config.drawn_share, parse_factors(config.ask_more))
 
     def plan(self, size: int, generator: torch.Generator) -> Plan:
         """The common draws for a step of `size` rows."""

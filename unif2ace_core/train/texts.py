@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from unif2ace_core.data.captions import STYLE_ODDS, caption
 from unif2ace_core.data.questions import describe_question, description, label_rates, questions
 from unif2ace_core.data.sets import SetRecords
 from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.data.wordings import ASKED
+from unif2ace_core.errors import UserError
 
 Pair = tuple[str, str]  # question, answer
 
@@ -29,8 +32,9 @@ class Texts(Protocol):
 class DrawnTexts:
     """Texts from the labels: others each time."""
 
-    def __init__(self, records: Sequence[FaceRecord]) -> None:
-        self.records, self.rates = records, label_rates(records)
+    def __init__(self, records: Sequence[FaceRecord], ask_more: Mapping[str, float] | None = None) -> None:
+        """`ask_more`: yes/no attributes that are asked about so many times as often."""
+        self.records, self.rates = records, label_rates(records).lifted(ask_more or {})
 
     def prompts(self, row: int, rng: random.Random) -> list[str]:
         return [caption(self.records[row], rng, "mixed")]
@@ -45,10 +49,15 @@ class WrittenTexts:
     A written row has few texts, the same ones each time: `drawn_share` is how often they are drawn anew instead.
     """
 
-    def __init__(self, records: SetRecords, drawn_share: float = 0.0) -> None:
+    def __init__(
+        self, records: SetRecords, drawn_share: float = 0.0, ask_more: Mapping[str, float] | None = None
+    ) -> None:
         self.records, self.drawn_share = records, drawn_share
         self.written = {name for name in ("captions", "questions") if records.has(name)}
-        self.drawn: Texts | None = None if len(self.written) == 2 and not drawn_share else DrawnTexts(records)
+        needed = len(self.written) < 2 or drawn_share > 0
+        if ask_more and not needed:
+            raise UserError("ask_more acts on drawn questions, and the set's own are taken; give drawn_share too")
+        self.drawn: Texts | None = DrawnTexts(records, ask_more) if needed else None
 
     def prompts(self, row: int, rng: random.Random) -> list[str]:
         found = None if self.is_drawn("captions", rng) else self.records.texts(row)["captions"]
@@ -77,9 +86,31 @@ def by_dialogue(turns: Sequence[dict[str, Any]]) -> Iterator[list[Pair]]:
     yield from groups.values()
 
 
-def texts_of(records: Sequence[FaceRecord], drawn_share: float = 0.0) -> Texts:
+def texts_of(
+    records: Sequence[FaceRecord], drawn_share: float = 0.0, ask_more: Mapping[str, float] | None = None
+) -> Texts:
     """The texts of records; of a set's written ones this share is drawn anew instead."""
-    return WrittenTexts(records, drawn_share) if isinstance(records, SetRecords) else DrawnTexts(records)
+    if isinstance(records, SetRecords):
+        return WrittenTexts(records, drawn_share, ask_more)
+    return DrawnTexts(records, ask_more)
+
+
+def parse_factors(words: Sequence[str]) -> dict[str, float]:
+    """NAME:FACTOR of yes/no attributes.
+
+    Raises:
+        UserError: another form, another attribute, or a factor that is not positive.
+    """
+    found: dict[str, float] = {}
+    for word in words:
+        name, _, factor = word.partition(":")
+        try:
+            found[name] = float(factor)
+        except ValueError:
+            found[name] = 0.0
+        if name not in ASKED or not 0 < found[name] < math.inf:
+            raise UserError(f"ask_more={word} is no yes/no attribute with a factor; give one such as ask_more=Bangs:3")
+    return found
 
 
 def corpus(records: Sequence[FaceRecord], seed: int) -> Iterator[str]:

@@ -42,7 +42,7 @@ from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
 from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range
 from unif2ace_core.train.processes import Part, device_of, moved
 from unif2ace_core.train.records import split_records
-from unif2ace_core.train.texts import corpus
+from unif2ace_core.train.texts import corpus, parse_factors
 from unif2ace_core.weights.configs import from_dict, read_json
 from unif2ace_core.weights.parts import in_fp16
 from unif2ace_core.weights.resolve import GenerationDefaults, codec_config, config_json
@@ -75,6 +75,7 @@ class ModelTrainConfig(TrainConfig):
     t2i_sources: tuple[str, ...] = ("celebahq", "ffhq")  # whose framing pictures shall have; all if none is there
     t2i_rarity: float = 1.5  # how much more often photos with glasses, hats, ... are generated; 0: all equally often
     drawn_share: float = 0.0  # rows whose texts are drawn from their labels, though the set holds written ones
+    ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
     text_budget: int = 60  # text tokens of a row
     long_share: float = 0.2  # batches whose rows are long enough for descriptions
     condition_dropout: float = 0.1  # prompts emptied
@@ -107,6 +108,7 @@ class ModelTrainConfig(TrainConfig):
         check_range(self, shares, 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity"), 0)
+        parse_factors(self.ask_more)
         if self.guidance_schedule is not None:
             parse_schedule(self.guidance_schedule)
         for name in set(self.train_experts) - {"clip", "face"}:
@@ -195,6 +197,7 @@ class ModelTask:
             t2i_sources=preferred_sources(data, config.t2i_sources),
             t2i_rarity=config.t2i_rarity,
             drawn_share=config.drawn_share,
+            ask_more=config.ask_more,
             text_budget=config.text_budget,
             long_share=config.long_share,
             mask_law=config.mask_law,
