@@ -21,6 +21,8 @@ PRESETS = ("mini", "base", "1.8b")
 """Names in unif2ace_core.config.PRESETS; a test compares."""
 SUITES = ("answers", "generation", "likelihood", "codec")
 """Names in unif2ace_core.evaluate.run.SUITES; a test compares."""
+ABLATION = "ablation"
+"""What `eval` takes beside them, alone."""
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
 """Suffixes that `generate` can write."""
 

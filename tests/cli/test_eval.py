@@ -158,3 +158,17 @@ def test_force_lets_quantize_write_into_a_full_folder(cli, core, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
     assert cli("quantize", "mini", "--bits", 8, "-o", "full", "--force").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ablation",), "--output DIR"),
+        (("ablation", "codec", "--output", "runs"), "run it alone"),
+        (("ablation", "--output", "file"), "needs a folder"),
+    ],
+)
+def test_ablation_needs_a_folder_and_runs_alone(cli, core, data, tmp_path, arguments, said):
+    (tmp_path / "file").write_text("")
+    result = cli("eval", *arguments, "--data", data)
+    assert result.code == 2 and said in result.error and core.loads == []

@@ -75,10 +75,14 @@ def run(
 
     answers: agreement of `ask` with the labels. generation: KID and FID against photos.
     likelihood: bound in nats. codec: reconstruction. Prints a table; --json prints the report.
+    ablation, by name only: trains small models without one part of the method each, --limit steps of three seeds,
+    and compares them; its folder --output keeps the runs, so that it can be stopped.
 
     [dim]unif2ace eval answers --data faces/ --limit 200 --output report.json[/dim]
 
     [dim]unif2ace eval generation --data faces/ --sampler maskgit --steps 8[/dim]
+
+    [dim]unif2ace eval ablation --data sets/encoded --output runs/ablation --limit 300[/dim]
     """
     reporter = Reporter(json=json, quiet=quiet)
     check_suites(suites or [])
@@ -86,6 +90,10 @@ def run(
     if data is None:
         raise UsageError("eval needs --data DIR; see 'unif2ace eval --help'")
     data = inputs.data_folder(data)
+    if suites == [options.ABLATION]:
+        from unif2ace_cli.commands import eval_ablation
+
+        return eval_ablation.run(reporter, model, device, data, output, limit, seed)
     if output is not None:
         if output.is_dir():
             raise UsageError(f"--output {output} is a folder; give a file such as {output / 'report.json'}")
@@ -108,7 +116,9 @@ def run(
 
 def check_suites(names: list[str]) -> None:
     """Refuse unknown suites before anything is loaded."""
-    unknown = [name for name in names if name not in options.SUITES]
+    if options.ABLATION in names and len(names) > 1:
+        raise UsageError("ablation trains models; run it alone, without other suites")
+    unknown = [name for name in names if name not in (*options.SUITES, options.ABLATION)]
     if unknown:
         raise UsageError(f"no suite '{unknown[0]}'; choose from {', '.join(options.SUITES)}")
 

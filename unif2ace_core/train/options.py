@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from unif2ace_core.config import ModelConfig
 from unif2ace_core.errors import UserError
 
 
@@ -73,7 +74,7 @@ def check_choice(config: Any, name: str, known: Collection[str]) -> None:
         raise UserError(f"no {name.replace('_', ' ')} {value!r}; choose one of {', '.join(known)}")
 
 
-Config = TypeVar("Config", bound=TrainConfig)
+Config = TypeVar("Config", bound="TrainConfig | ModelConfig")
 
 
 def _parse(text: str, kind: Any, key: str) -> Any:

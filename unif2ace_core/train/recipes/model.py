@@ -39,7 +39,7 @@ from unif2ace_core.train.learners import load_learners
 from unif2ace_core.train.loop import native_bf16
 from unif2ace_core.train.mixture import MixedBatch, Mixture, MixtureConfig, check_labels
 from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
-from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range
+from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range, with_overrides
 from unif2ace_core.train.processes import Part, device_of, moved
 from unif2ace_core.train.records import split_records
 from unif2ace_core.train.texts import corpus, parse_factors
@@ -63,6 +63,7 @@ class ModelTrainConfig(TrainConfig):
     warmup: int = 200
     weight_decay: float = 0.02
     preset: str = "mini"  # name in unif2ace_core.config.PRESETS: sizes of a fresh model; that of init= has its own
+    sizes: tuple[str, ...] = ()  # NAME:VALUE, changes to the preset, as layers:12,sequence_mmu:copy+copy+face+copy
     codec: str = ""  # exports of the other recipes
     clip: str = ""
     face: str = ""  # may be empty: no face expert
@@ -128,6 +129,24 @@ def model_sizes(base: ModelConfig, codec: Path, clip: Path, face: Path | None) -
     return replace(sizes, face_width=face_width(face)) if face else sizes
 
 
+def base_sizes(config: ModelTrainConfig) -> ModelConfig:
+    """The sizes of the start, else of the preset with its changes.
+
+    Raises:
+        UserError: an unknown size, one that no model can have, or changes to a start.
+    """
+    start = as_path(config.init)
+    if start and config.sizes:
+        raise UserError("sizes= changes a preset, and the model of init= has its own; leave one of them out")
+    if start:
+        return start_sizes(start)
+    changes = dict(word.partition(":")[::2] for word in config.sizes)
+    try:
+        return with_overrides(PRESETS[config.preset], {name: text.replace("+", ",") for name, text in changes.items()})
+    except ValueError as error:
+        raise UserError(f"sizes={','.join(config.sizes)} cannot be: {error}") from error
+
+
 def start_sizes(start: Path) -> ModelConfig:
     """The sizes of the model in a folder."""
     path = start / "config.json"
@@ -190,7 +209,7 @@ class ModelTask:
         for name, folder in self.parts.items():
             if folder and not folder.is_dir():
                 raise UserError(f"{name}={folder} is not a folder; give the export of a recipe, or a model's folder")
-        sizes = model_sizes(start_sizes(start) if start else PRESETS[config.preset], codec, clip, face)
+        sizes = model_sizes(base_sizes(config), codec, clip, face)
         train, held_out = split_records(data, "train"), split_records(data, "val")
         mixture = MixtureConfig(
             t2i_share=config.t2i_share,
@@ -226,7 +245,7 @@ class ModelTask:
         directory = start or as_path(self.config.tokenizer)
         if directory:
             return TextTokenizer.load(directory / "tokenizer.json")
-        return TextTokenizer.train(corpus(records, self.config.seed), PRESETS[self.config.preset].text_vocabulary)
+        return TextTokenizer.train(corpus(records, self.config.seed), base_sizes(self.config).text_vocabulary)
 
     def build_model(self, start: Path | None, sizes: ModelConfig) -> UniF2ace:
         """A fresh model of these sizes, or the weights of an earlier export."""
@@ -349,8 +368,7 @@ def forecast(config: ModelTrainConfig, processes: int = 8, teraflops: float = 10
 
     Alone, and on `processes` of them under DDP, DeepSpeed ZeRO-2 and FSDP; seconds at so many sustained TFLOP/s.
     """
-    start, codec, clip = as_path(config.init), as_path(config.codec), as_path(config.clip)
-    sizes = start_sizes(start) if start else PRESETS[config.preset]
+    codec, clip, sizes = as_path(config.codec), as_path(config.clip), base_sizes(config)
     if codec and clip:
         sizes = model_sizes(sizes, codec, clip, as_path(config.face))
     sizes = replace(sizes, shared_per_group=sizes.shared_per_group or config.shared_per_group)

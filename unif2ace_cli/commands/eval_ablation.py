@@ -1,0 +1,59 @@
+"""`unif2ace eval ablation --data DIR --output DIR`: short runs that differ in one thing; a table, JSON, a plot."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from unif2ace_cli import outputs
+from unif2ace_cli.commands.eval import show_table, suite_progress
+from unif2ace_cli.console import Reporter, UsageError
+
+NAME = "ablation"
+
+
+def run(
+    reporter: Reporter, model: str, device: str, data: Path, output: Path | None, steps: int | None, seed: int
+) -> None:
+    """Make the runs that `output` lacks; write report.json and plot.svg there and print the table, or JSON."""
+    if output is None:
+        raise UsageError("eval ablation keeps its runs in a folder; give --output DIR")
+    if output.is_file():
+        raise UsageError(f"--output {output} is a file; eval ablation needs a folder")
+    report = measure(reporter, model, device, data, output, steps, seed)
+    write(output, report)
+    if reporter.json:
+        reporter.record(report)
+    else:
+        show_table(report)
+
+
+def measure(
+    reporter: Reporter, model: str, device: str, data: Path, output: Path, steps: int | None, seed: int
+) -> dict[str, Any]:
+    """The report, in the form of other suites'."""
+    from unif2ace_core.evaluate import ablation
+    from unif2ace_core.weights.resolve import model_directory
+
+    plan = ablation.Plan(output, steps or ablation.STEPS, seed)
+    with suite_progress(reporter) as show:
+        found = ablation.ablate(
+            model_directory(model), data, plan, device, lambda done, total: show("ablation", done, total)
+        )
+    return {"model": model, "first_seed": seed, "suites": {NAME: found}}
+
+
+def write(output: Path, report: dict[str, Any]) -> None:
+    """report.json and plot.svg."""
+    from unif2ace_core.evaluate.ablation_plot import plot
+
+    files = {"report.json": json.dumps(report, indent=1) + "\n", "plot.svg": plot(report["suites"][NAME])}
+    for name, content in files.items():
+        outputs.write_file(output / name, partial(put, content.encode()), force=True)
+
+
+def put(content: bytes, file: BinaryIO) -> None:
+    """Write a file's content."""
+    file.write(content)

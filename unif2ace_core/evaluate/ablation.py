@@ -1,0 +1,224 @@
+"""The paper's claims at small scale: fresh models that differ in one thing, trained alike, over several seeds.
+
+    unif2ace eval ablation --data sets/encoded --output runs/ablation --limit 300
+
+Each run trains as many steps on the same draws (a function of its seed), beside the same encoders, and is measured on
+held-out photos: the likelihood bound of their codes, and their answers. A difference to the whole model is that of
+runs of one seed; its interval is Student's over the seeds. Runs that are there are taken, so the command goes on where
+it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unif2ace_core.errors import UserError
+from unif2ace_core.evaluate.metrics import rounded
+from unif2ace_core.weights.configs import read_json
+from unif2ace_core.weights.parts import has_part
+from unif2ace_core.weights.store import write_text_atomic
+
+logger = logging.getLogger(__name__)
+
+WHOLE = "whole"  # the variant that all others are compared with
+STEPS = 300  # of a run, unless told otherwise
+SEEDS = 3
+QUESTIONS, PHOTOS = 600, 128  # that a run is measured with
+# Student's t at 97.5% for 1, 2, ... degrees of freedom
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+COPIES = "copy+copy+copy+copy"  # sequence experts that leave the image span as it is
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a run changes of recipe `model`."""
+
+    claim: str  # the question that it answers
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def resized(**sizes: str) -> dict[str, str]:
+    """Settings that change sizes of the preset."""
+    return {"sizes": ",".join(f"{name}:{value}" for name, value in sizes.items())}
+
+
+# one expert for each task, as wide as two of four: a dense layer of equal active FLOPs
+_DENSE = {"experts": "1", "top_k": "1", "expert_hidden": "384"}
+_STILL = {"sequence_t2i": COPIES, "sequence_mmu": COPIES}
+
+VARIANTS: dict[str, Variant] = {
+    WHOLE: Variant("D3Diff, both mixtures, both experts, top 2"),
+    "mask only": Variant("loss", {"terms": "mask"}),
+    "score only": Variant("loss", {"terms": "score"}),
+    "unnormalized": Variant("loss", {"mode": "unnormalized"}),
+    "no mixture": Variant("mixtures", resized(**_DENSE, **_STILL)),
+    "token level only": Variant("mixtures", resized(**_STILL)),
+    "sequence level only": Variant("mixtures", resized(**_DENSE)),
+    "without CLIP": Variant("experts", resized(sequence_mmu="copy+face+copy+copy")),
+    "without face": Variant("experts", resized(sequence_mmu="clip+copy+copy+copy")),
+    "without both": Variant("experts", resized(sequence_mmu=COPIES)),
+    "sequence top 1": Variant("top-k", resized(sequence_top_k="1")),
+    "sequence top 3": Variant("top-k", resized(sequence_top_k="3")),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a run."""
+
+    label: str
+    better: int  # 1: more is better, -1: less
+    read: Callable[[Mapping[str, Any]], float]  # from the suites' report
+
+
+METRICS: dict[str, Metric] = {
+    "nats_per_code": Metric("bound, nats a code", -1, lambda suites: suites["likelihood"]["captions"]["nats_per_code"]),
+    "balanced_accuracy": Metric(
+        "answers, balanced accuracy", 1, lambda suites: suites["answers"]["yes_no"]["mean_balanced_accuracy"]
+    ),
+}
+Figures = dict[str, float]  # by metric
+Train = Callable[[Path, Mapping[str, str]], Path]  # an empty folder and settings -> the export
+Measure = Callable[[Path], Mapping[str, Any]]  # an export -> the suites' report
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which runs there shall be."""
+
+    output: Path
+    steps: int = STEPS
+    first_seed: int = 0
+    seeds: int = SEEDS
+    variants: Sequence[str] = tuple(VARIANTS)
+
+    def runs(self) -> list[tuple[str, int]]:
+        """(variant, seed), whole rounds of one seed after the other."""
+        every = range(self.first_seed, self.first_seed + self.seeds)
+        return [(name, seed) for seed in every for name in self.variants]
+
+    def file(self, name: str, seed: int) -> Path:
+        """Where the figures of a run are kept."""
+        return self.output / f"{name.replace(' ', '-').lower()}-{seed}.json"
+
+
+def run(plan: Plan, train: Train, measure: Measure, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Make the runs that are missing, and the report of all.
+
+    Raises:
+        UserError: the folder holds runs of other lengths.
+    """
+    runs, found = plan.runs(), dict[tuple[str, int], Figures]()
+    for name, seed in runs:
+        found.update({(name, seed): kept} if (kept := read_run(plan, name, seed)) else {})
+    for number, (name, seed) in enumerate(runs):
+        progress(number, len(runs))
+        if (name, seed) not in found:
+            logger.info("training %s, seed %d", name, seed)
+            found[name, seed] = one_run(plan, name, seed, train, measure)
+    progress(len(runs), len(runs))
+    return report(plan, found)
+
+
+def read_run(plan: Plan, name: str, seed: int) -> Figures | None:
+    """The figures of an earlier run, None where there is none."""
+    path = plan.file(name, seed)
+    if not path.is_file():
+        return None
+    values = read_json(path)
+    if (steps := values.get("steps")) != plan.steps:
+        raise UserError(f"{path} is a run of {steps} steps; give --limit {steps}, or another --output")
+    return dict(values["figures"])
+
+
+def one_run(plan: Plan, name: str, seed: int, train: Train, measure: Measure) -> Figures:
+    """Train and measure a variant; only its figures are kept."""
+    folder = plan.output / "running"
+    shutil.rmtree(folder, ignore_errors=True)
+    export = train(folder, {**VARIANTS[name].settings, "seed": str(seed), "steps": str(plan.steps)})
+    suites = measure(export)
+    figures = {key: metric.read(suites) for key, metric in METRICS.items()}
+    if None in figures.values():
+        raise UserError("the data's val split has too few labelled photos for a balanced accuracy; give more")
+    values = {"variant": name, "seed": seed, "steps": plan.steps, "figures": figures}
+    write_text_atomic(plan.file(name, seed), json.dumps(values, indent=1) + "\n")
+    shutil.rmtree(folder)
+    return figures
+
+
+def report(plan: Plan, found: Mapping[tuple[str, int], Figures]) -> dict[str, Any]:
+    """Means over the seeds, and paired differences to the whole model with 95% intervals."""
+    seeds = range(plan.first_seed, plan.first_seed + plan.seeds)
+    table: dict[str, dict[str, Any]] = {}
+    for name in plan.variants:
+        row: dict[str, Any] = {"claim": VARIANTS[name].claim}
+        for key in METRICS:
+            values = [found[name, seed][key] for seed in seeds]
+            row[key] = rounded(sum(values) / len(values))
+            if name != WHOLE and WHOLE in plan.variants:
+                change = [found[name, seed][key] - found[WHOLE, seed][key] for seed in seeds]
+                row[f"{key}_change"] = rounded(sum(change) / len(change))
+                row[f"{key}_interval"] = interval(change)
+        table[name] = row
+    return {"steps": plan.steps, "seeds": plan.seeds, "n": len(found), "by_variant": table}
+
+
+def interval(values: Sequence[float]) -> list[float | None]:
+    """Student's 95% interval of the mean; [None, None] for a single value or more than there are quantiles for."""
+    degrees = len(values) - 1
+    if not 1 <= degrees <= len(STUDENT):
+        return [None, None]
+    mean = sum(values) / len(values)
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / degrees)
+    half = STUDENT[degrees - 1] * deviation / math.sqrt(len(values))
+    return [rounded(mean - half), rounded(mean + half)]
+
+
+# --- With the project's own training and suites ------------------------------------------------------------
+
+
+def ablate(
+    model: Path, data: Path, plan: Plan, device: str = "auto", progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """The report of a plan, whose runs use the codec, the tokenizer and the experts in the folder `model`.
+
+    Raises:
+        UserError: a part or data are missing, or the folder holds runs of other lengths.
+    """
+    missing = [name for name in ("codec", "clip", "face") if not has_part(model, name)]
+    if missing:
+        raise UserError(f"{model} has no {missing[0]}, which the ablation compares with; give another --model")
+    return run(plan, trainer(model, data, plan.steps), measurer(data, device), progress or (lambda done, total: None))
+
+
+def trainer(model: Path, data: Path, steps: int) -> Train:
+    """Recipe `model` on a model's encoders, with a schedule of these steps."""
+    from unif2ace_core.train import run as training
+
+    parts = dict.fromkeys(("codec", "clip", "face", "tokenizer"), str(model))
+    schedule = {"warmup": str(max(1, steps // 10)), "decay": "0.4", "ema": "0.99", "eval_every": "0"}
+
+    def train(folder: Path, settings: Mapping[str, str]) -> Path:
+        training.run("model", data, folder, {**parts, **schedule, "save_every": str(steps), **settings})
+        return folder / "export"
+
+    return train
+
+
+def measurer(data: Path, device: str) -> Measure:
+    """Suites `likelihood` and `answers`, on the same photos and questions each time."""
+    from unif2ace_core.evaluate.run import run_suites
+
+    def measure(export: Path) -> Mapping[str, Any]:
+        limits = {"likelihood": PHOTOS, "answers": QUESTIONS}
+        reports = [run_suites([suite], str(export), data, limit=n, device=device) for suite, n in limits.items()]
+        return {name: values for each in reports for name, values in each["suites"].items()}
+
+    return measure
