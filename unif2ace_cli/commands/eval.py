@@ -73,8 +73,9 @@ def run(
 ) -> None:
     """Measure a model on held-out faces.
 
-    answers: agreement of `ask` with the labels. generation: KID and FID against photos.
-    likelihood: bound in nats. codec: reconstruction. Prints a table; --json prints the report.
+    answers: agreement of `ask` with the labels. conditions: the same on other cameras and on spoiled
+    pictures, --limit questions a row. descriptions: precision and recall of `describe`. generation: KID and
+    FID against photos. likelihood: bound in nats. codec: reconstruction. Prints a table; --json the report.
 
     [dim]unif2ace eval answers --data faces/ --limit 200 --output report.json[/dim]
 
