@@ -25,12 +25,13 @@ from unif2ace_core.data.questions import yes_no_wordings
 from unif2ace_core.data.sources import FaceRecord, Key
 from unif2ace_core.evaluate.answers import EMOTION_QUESTIONS, Ask, Probe, ask_all, drawn, ordered, report, sources_of
 
-COUNT = 600  # questions of a row where nothing else is said
+COUNT = 760  # questions of a row, at most, where nothing else is said: ten photos a share
 SOURCES = ("celebahq", "lfw", "ffhq", "utkface")
 HUMAN = {"yes_no": "celebahq", "gender.all": "celebahq", "emotion": "lfw", "age.all": "utkface"}
 SINGLE = ("Eyeglasses", "Wearing_Hat")  # yes/no attributes with a column of their own
-SHARES = 4  # photos of a value that has a column of its own, for each of one that only enters the mean
-AGES = 2 * SHARES  # photos asked for their age, for each of such a value
+OWN_SHARES = 4  # photos of a value with a column of its own, for each of one that only enters the mean
+AGE_SHARES = 8  # photos asked for their age, for each of such a value
+ALL_SHARES = 2 * (len(VISIBLE_20) - len(SINGLE)) + 2 * OWN_SHARES * (len(SINGLE) + 2) + AGE_SHARES
 CLEAR_EMOTIONS = ("happiness", "neutral")
 
 Photos = Mapping[Key, Image.Image]
@@ -84,8 +85,9 @@ def plan(records: Sequence[FaceRecord], rng: random.Random, count: int = COUNT) 
     """The table's rows by name, at most `count` questions each; sources without photos have none."""
     by_source = sources_of(records)
     names = [name for name in SOURCES if by_source.get(name)] or list(by_source)
-    plain = {name: _questions(by_source[name], rng, count) for name in names}
+    plain = {name: _at_most(_questions(by_source[name], rng, count), rng, count) for name in names}
     human = [probe for name in names for probe in plain[name] if HUMAN[probe.section] == name]
+    # with a share for every metric the labels by people fit into one row whole; all labels of one's own need not
     again = _at_most(human or [probe for probes in plain.values() for probe in probes], rng, count)
     rows = {name: Row(probes, None) for name, probes in plain.items()}
     rows |= {name: Row(again, spoiling) for name, spoiling in SPOILINGS.items()}
@@ -93,26 +95,19 @@ def plan(records: Sequence[FaceRecord], rng: random.Random, count: int = COUNT) 
 
 
 def _questions(records: Sequence[FaceRecord], rng: random.Random, count: int) -> list[Probe]:
-    """One source's probes; `count` is divided by the values that its labels have."""
-    values = {(name, record.labels[name]) for record in records for name in VISIBLE_20 if name in record.labels}
+    """One source's probes; a share is the same number of photos in every source, whatever its labels."""
+    share = max(1, count // ALL_SHARES)
+    own = OWN_SHARES * share
     moods = [record for record in records if record.labels.get("Emotion") in CLEAR_EMOTIONS]
     aged = [record for record in records if record.age is not None]
-    shares = sum(SHARES if name in SINGLE else 1 for name, _ in values)
-    shares += SHARES * sum(name == "Male" for name, _ in values) + (2 * SHARES if moods else 0) + (AGES if aged else 0)
-    each = max(1, count // max(1, shares))
-    probes = [
-        probe
-        for name in VISIBLE_20
-        for probe in drawn(
-            "yes_no", records, name, yes_no_wordings(name), rng, each * (SHARES if name in SINGLE else 1)
-        )
-    ]
-    probes += drawn("gender.all", records, "Male", wordings.phrased(wordings.GENDER), rng, SHARES * each)
-    probes += drawn("emotion", moods, "Emotion", EMOTION_QUESTIONS, rng, SHARES * each)
+    probes: list[Probe] = []
+    for name in VISIBLE_20:
+        probes += drawn("yes_no", records, name, yes_no_wordings(name), rng, own if name in SINGLE else share)
+    probes += drawn("gender.all", records, "Male", wordings.phrased(wordings.GENDER), rng, own)
+    probes += drawn("emotion", moods, "Emotion", EMOTION_QUESTIONS, rng, own)
     ages = wordings.phrased(wordings.AGE)
-    chosen = rng.sample(aged, min(len(aged), AGES * each))
-    probes += [Probe("age.all", record, "Age", rng.choice(ages), str(record.age)) for record in chosen]
-    return _at_most(probes, rng, count)
+    chosen = rng.sample(aged, min(len(aged), AGE_SHARES * share))
+    return probes + [Probe("age.all", record, "Age", rng.choice(ages), str(record.age)) for record in chosen]
 
 
 def _at_most(probes: list[Probe], rng: random.Random, count: int) -> list[Probe]:
@@ -160,26 +155,31 @@ def shown(row: Row, photos: Photos) -> dict[Key, Image.Image]:
 
 
 def headline(found: Mapping[str, Any]) -> dict[str, Any]:
-    """One line of the table from a report of suite `answers`; what was not asked is left out.
+    """One line of the table from a report of suite `answers`; what the labels can't settle is left out.
 
-    Balanced accuracies, that of `yes_no` as a mean over its attributes with both values, `age` the mean absolute
-    error in years; each beside its number of questions.
+    Balanced accuracies, that of `yes_no` as a mean over its `attributes` with both values; `age` is the mean
+    absolute error in years. Each stands beside its number of questions; `by_interval` has the 95% intervals there are.
     """
     yes_no = found.get("yes_no", {})
-    cells: dict[str, tuple[Any, int]] = {}
-    if yes_no.get("attributes"):
-        cells["yes_no"] = (yes_no["mean_balanced_accuracy"], yes_no["n"])
-    for column, name in zip(("glasses", "hat"), SINGLE):
-        own = yes_no.get("by_attribute", {}).get(name, {})
-        if "balanced_accuracy" in own:
-            cells[column] = (own["balanced_accuracy"], own["n_yes"] + own["n_no"])
-    for column, part, metric in (
-        ("happy", found.get("emotion", {}).get("happiness_neutral"), "balanced_accuracy"),
-        ("gender", found.get("gender", {}).get("all"), "balanced_accuracy"),
-        ("age", found.get("age", {}).get("all"), "mean_absolute_error"),
-    ):
-        if part and len(part.get("recall", "both")) > 1:  # a balanced accuracy needs both values
-            cells[column] = (part[metric], part["n"])
-    line = {key: each for name, (value, n) in cells.items() for key, each in ((name, value), (f"n_{name}", n))}
-    spread = {"interval": yes_no["interval"], "attributes": yes_no["attributes"]} if "yes_no" in cells else {}
-    return line | spread
+    single = yes_no.get("by_attribute", {})
+    parts: dict[str, tuple[Mapping[str, Any], str]] = {
+        "yes_no": (yes_no, "mean_balanced_accuracy"),
+        "glasses": (single.get("Eyeglasses", {}), "balanced_accuracy"),
+        "hat": (single.get("Wearing_Hat", {}), "balanced_accuracy"),
+        "gender": (found.get("gender", {}).get("all", {}), "balanced_accuracy"),
+        "happy": (found.get("emotion", {}).get("happiness_neutral", {}), "balanced_accuracy"),
+        "age": (found.get("age", {}).get("all", {}), "mean_absolute_error"),
+    }
+    known = {name: (part, metric) for name, (part, metric) in parts.items() if _settled(part, metric)}
+    line: dict[str, Any] = {}
+    for name, (part, metric) in known.items():
+        line |= {name: part[metric], f"n_{name}": part["n"] if "n" in part else part["n_yes"] + part["n_no"]}
+        if name == "yes_no":
+            line["attributes"] = yes_no["attributes"]
+    intervals = {name: part["interval"] for name, (part, _) in known.items() if "interval" in part}
+    return line | {"by_interval": intervals} if line else {}
+
+
+def _settled(part: Mapping[str, Any], metric: str) -> bool:
+    """Whether the metric is there, and rests on both values where it is a balanced accuracy of an open question."""
+    return part.get(metric) is not None and len(part.get("recall", ("no", "yes"))) > 1
