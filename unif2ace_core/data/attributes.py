@@ -40,7 +40,7 @@ VISIBLE_20: tuple[str, ...] = (
 )  # fmt: skip
 # Ten more that a look at the photo decides, for a wider figure. Left out is what is a matter of taste or degree
 # (noses, lips, eyes, Oval_Face, Chubby), of the light (Pale_Skin), of the photo (Blurry), and High_Cheekbones,
-# whose label mostly follows the smile.
+# whose label mostly follows the smile. `Attribute.visible`, which captions go by, is narrower.
 FURTHER_10: tuple[str, ...] = (
     "Brown_Hair", "Wavy_Hair", "Straight_Hair", "Receding_Hairline", "Arched_Eyebrows",
     "Bushy_Eyebrows", "Bags_Under_Eyes", "Double_Chin", "Rosy_Cheeks", "Wearing_Necklace",

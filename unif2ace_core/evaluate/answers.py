@@ -190,7 +190,8 @@ def report(probes: Sequence[Probe], answers: Sequence[str], generator: torch.Gen
 def report_wide(probes: Sequence[Probe], answers: Sequence[str], generator: torch.Generator) -> dict[str, Any]:
     """Balanced accuracies of all yes/no probes: those of `VISIBLE_20` and of `plan_further` together.
 
-    `least_wordings` is the number of different wordings of the attribute that was asked in the fewest.
+    The `n` of `report` does not count the further ones. `least_wordings` is the number of different wordings of
+    the attribute that was asked in the fewest.
     """
     chosen = [(probe, read(probe, answer)) for probe, answer in zip(probes, answers) if probe.section == "yes_no"]
     asked: dict[str, set[str]] = defaultdict(set)

@@ -3,7 +3,8 @@
     photo -> describe -> text -> data/parse.py -> attribute: value, against labels by people
 
 A text names an attribute when the reader of captions finds a value of it, stated or denied ("not smiling"), and
-no other value. Values that merely follow from others (`DERIVED`: hair colour from brown hair) are not counted again.
+no other value. Attributes whose values follow from others (`DERIVED`: hair colour from brown hair) would count twice
+and are left out, and with them red hair, which nothing else tells.
 
     named        attributes named in a description, labelled or not
     precision    of the named values whose attribute is labelled: the share that equals the label, yes or no
