@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from unif2ace_cli.commands.eval import show_table
 from unif2ace_cli.options import SUITES
 
 
@@ -44,6 +45,14 @@ def test_table_is_the_result(cli, data):
     assert ["Smiling", "0.75", "5"] in rows and ["Hat", "6"] in rows
     assert result.lines[-1] == "split val  seed 0"
     assert result.err == "note: measuring answers\n"
+
+
+def test_a_table_wider_than_the_console_is_turned_and_whole(capsys):
+    row = {f"metric_{number}": 0.123456 for number in range(15)}
+    for rows, first in (({"one": row, "two": row}, ["one", "two"]), ({"one": {"a": 1.0, "b": 2.0}}, ["a", "b"])):
+        show_table({"suites": {"s": {"by_row": rows}}})
+        out = capsys.readouterr().out
+        assert first in [line.split() for line in out.splitlines()] and "…" not in out
 
 
 def test_json_and_file_are_the_same_report(cli, data, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unif2ace_core.data.attributes import BINARY, BY_NAME, SCHEMA, VISIBLE_20, age_group, derive
+from unif2ace_core.data.attributes import BINARY, BY_NAME, SCHEMA, VISIBLE_20, VISIBLE_30, age_group, derive
 
 
 def test_schema_has_46_distinct_categories_of_three_families() -> None:
@@ -22,6 +22,11 @@ def test_schema_has_celeba_names_without_attractive() -> None:
 def test_visible_20_are_distinct_visible_binary_attributes() -> None:
     assert len(set(VISIBLE_20)) == 20
     assert all(BY_NAME[name].binary and BY_NAME[name].visible for name in VISIBLE_20)
+
+
+def test_visible_30_are_the_twenty_and_ten_more_binary_attributes() -> None:
+    assert len(set(VISIBLE_30)) == 30 and VISIBLE_30[:20] == VISIBLE_20
+    assert all(BY_NAME[name].binary for name in VISIBLE_30)
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
-from unif2ace_core.data.attributes import VISIBLE_20, derive
+from unif2ace_core.data.attributes import FURTHER_10, VISIBLE_20, VISIBLE_30, derive
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.evaluate import answers
-from unif2ace_core.evaluate.answers import MISSING_AGE, Probe, ask_all, plan, report
+from unif2ace_core.evaluate.answers import MISSING_AGE, Probe, ask_all, plan, plan_further, report, report_wide
 
 EMOTIONS = ("neutral", "happiness", "surprise", "anger")
 
@@ -95,6 +96,50 @@ def test_the_same_seed_asks_the_same_and_another_does_not(probes: list[Probe]) -
 def test_wordings_vary(probes: list[Probe]) -> None:
     asked = {probe.question for probe in probes if probe.attribute == "Eyeglasses"}
     assert len(asked) >= 5
+
+
+def wide_people() -> list[FaceRecord]:
+    """`people` of CelebA-HQ with labels of the further attributes too."""
+    rng = random.Random(5)
+    return [
+        replace(record, labels={name: rng.choice(("no", "yes")) for name in FURTHER_10} | dict(record.labels))
+        for record in people()
+        if record.source == "celebahq"
+    ]
+
+
+def test_further_attributes_leave_the_probes_of_the_twenty_as_they_were() -> None:
+    twenty = [replace(r, labels={k: v for k, v in r.labels.items() if k not in FURTHER_10}) for r in wide_people()]
+    before, after = (plan(records, random.Random(1), 12) for records in (twenty, wide_people()))
+    chosen = [[p for p in probes if p.attribute != "Hair_Color"] for probes in (before, after)]
+    asked = [[(p.record.key, p.attribute, p.question, p.truth) for p in probes] for probes in chosen]
+    assert asked[0] == asked[1]
+    assert not {p.attribute for p in after} & set(FURTHER_10)
+
+
+def test_the_wide_mean_is_over_thirty_and_of_a_perfect_answerer_one() -> None:
+    probes = plan(wide_people(), random.Random(1), 12)
+    further = plan_further(wide_people(), random.Random(2), 12)
+    both = probes + further
+    found = report_wide(both, [oracle(probe) for probe in both], torch.Generator().manual_seed(0))
+    assert found["mean_balanced_accuracy"] == 1.0 and found["interval"] == [1.0, 1.0]
+    assert set(found["by_attribute"]) == set(VISIBLE_30) and found["attributes"] == 30
+    assert found["n"] == sum(probe.section == "yes_no" for probe in both)
+
+
+def test_a_wide_report_of_the_twenty_alone_is_the_report_of_the_twenty() -> None:
+    probes = plan(wide_people(), random.Random(1), 12)
+    said = ["Yes." if number % 3 else oracle(probe) for number, probe in enumerate(probes)]
+    wide = report_wide(probes, said, torch.Generator().manual_seed(0))
+    del wide["least_wordings"]
+    assert wide == measured(said, probes)["yes_no"]
+
+
+def test_every_attribute_is_asked_in_at_least_five_wordings() -> None:
+    probes = plan(wide_people(), random.Random(1)) + plan_further(wide_people(), random.Random(2))
+    assert report_wide(probes, [""] * len(probes), torch.Generator())["least_wordings"] >= 5
+    few = [probe for probe in plan_further(wide_people(), random.Random(2), 3) if probe.attribute == "Brown_Hair"]
+    assert len(few) == 6 == len({probe.question for probe in few})
 
 
 def test_answers_come_back_to_their_probes_whatever_the_chunk(probes: list[Probe]) -> None:

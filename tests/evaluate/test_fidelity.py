@@ -106,6 +106,34 @@ def test_a_generator_of_real_photos_is_at_the_floor_and_another_is_not() -> None
     assert found[1]["kid"] > 10 * abs(found[0]["kid"]) and found[1]["fid"] > found[0]["fid"]
 
 
+def beside(reconstruct, shift: int = 60) -> dict:  # type: ignore[no-untyped-def]
+    """The suite on a generator of shifted photos, beside this reconstruction of the held-out ones."""
+    asked = prompts([record(i, Male="yes") for i in range(150)], 150, random.Random(0))
+    return fidelity.measure(
+        asked, lambda pairs: iter(photos(150, 3, shift)), photos(150, 1), photos(150, 1), photos(150, 2), extractor,
+        None, torch.Generator().manual_seed(0), reconstruct=reconstruct,
+    )  # fmt: skip
+
+
+def test_reconstructions_beside_generated_pictures_change_no_other_figure() -> None:
+    alone, both = beside(None), beside(lambda images: images)
+    assert {name: both[name] for name in alone} == alone
+    assert set(both) - set(alone) == {"reconstructed", "kid_over_reconstructed"}
+    assert both["reconstructed"]["compared"] == [75, 75]
+
+
+def test_a_codec_that_spoils_as_much_as_the_generator_has_ratio_one() -> None:
+    found = beside(lambda images: (images + 60 / 127.5).clamp(-1, 1))
+    assert found["kid_over_reconstructed"] == pytest.approx(1, abs=0.25)
+    assert found["kid_over_reconstructed"] == pytest.approx(found["kid"] / found["reconstructed"]["kid"], abs=1e-3)
+
+
+def test_a_codec_within_its_error_gives_no_ratio() -> None:
+    found = beside(lambda images: images)
+    assert found["reconstructed"]["kid"] <= found["reconstructed"]["kid_std"]
+    assert found["kid_over_reconstructed"] is None
+
+
 def test_a_codec_that_keeps_everything_is_perfect() -> None:
     kept: list[Tensor] = []
 

@@ -20,6 +20,7 @@ from unif2ace_core.evaluate.metrics import (
     mean_recall,
     polynomial_mmd,
     psnr,
+    ratio_interval,
     ssim,
 )
 
@@ -165,3 +166,12 @@ def test_extract_does_not_depend_on_the_batch_size_and_takes_pixels() -> None:
     assert torch.equal(*features)
     assert features[0].shape == (7, 3)
     assert float(features[0].abs().max()) <= 1
+
+
+def test_ratio_interval_holds_the_ratio_and_is_unknown_without_counts() -> None:
+    counts = torch.randint(1, 9, (80,), generator=generator(1))
+    hits = (counts * torch.rand(80, generator=generator(2))).round()
+    low, high = ratio_interval(hits, counts, generator())
+    assert low < hits.sum() / counts.sum() < high
+    assert ratio_interval(counts, counts, generator()) == (1.0, 1.0)
+    assert all(math.isnan(bound) for bound in ratio_interval(torch.zeros(4), torch.zeros(4), generator()))

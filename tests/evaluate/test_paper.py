@@ -103,8 +103,9 @@ def test_relations_name_metrics_that_the_suites_report() -> None:
     """Found in the sources of the suites, so that a renamed metric does not silently lose its line."""
     import inspect
 
-    from unif2ace_core.evaluate import answers, fidelity
+    from unif2ace_core.evaluate import answers, descriptions, fidelity
 
-    sources = {"generation": inspect.getsource(fidelity), "answers": inspect.getsource(answers)}
+    suites = {"generation": fidelity, "answers": answers, "descriptions": descriptions}
+    sources = {name: inspect.getsource(module) for name, module in suites.items()}
     for relation in RELATIONS:
         assert all(f'"{part}"' in sources[relation.suite] for part in relation.metric.split("."))

@@ -81,6 +81,8 @@ def test_every_suite_reports_plain_json_with_n_split_seed_and_versions(model: Lo
     assert found["versions"]["torch"] and found["versions"]["unif2ace"]
     assert all(done <= total for _, done, total in seen)
     assert found["suites"]["generation"]["n"] == found["suites"]["answers"]["n"] == 4
+    assert found["suites"]["conditions"]["n"] == 4 * len(found["suites"]["conditions"]["by_condition"])
+    assert found["suites"]["descriptions"]["n"] == 4 and "reconstructed" in found["suites"]["generation"]
     nats = found["suites"]["likelihood"]["captions"]["nats_per_code"]
     assert 0 < nats < 2 * found["suites"]["likelihood"]["captions"]["uniform_nats_per_code"]
 

@@ -73,8 +73,9 @@ def run(
 ) -> None:
     """Measure a model on held-out faces.
 
-    answers: agreement of `ask` with the labels. generation: KID and FID against photos.
-    likelihood: bound in nats. codec: reconstruction. Prints a table; --json prints the report.
+    answers: agreement of `ask` with the labels. conditions: the same on other cameras and on spoiled
+    pictures, --limit questions a row. descriptions: precision and recall of `describe`. generation: KID and
+    FID against photos. likelihood: bound in nats. codec: reconstruction. Prints a table; --json the report.
     ablation, by name only: trains small models without one part of the method each, --limit steps of three seeds,
     and compares them; its folder --output keeps the runs, so that it can be stopped.
 
@@ -213,7 +214,7 @@ def show_table(report: Mapping[str, Any]) -> None:
     for suite, values in report.get("suites", {}).items():
         console.print(table_of(suite, ("metric", "value"), rows_of(values)))
         for name, rows in details_of(values):
-            console.print(detail_table(f"{suite}: {name}", rows))
+            console.print(fitting_table(console, f"{suite}: {name}", rows))
     if "paper" in report:
         show_paper(console, report["paper"])
     rest = {name: value for name, value in report.items() if name not in ("suites", "paper")}
@@ -244,14 +245,24 @@ def show_paper(console: Any, lines: Sequence[Mapping[str, Any]]) -> None:
     console.print()
 
 
-def detail_table(title: str, rows: Mapping[str, Any]) -> Any:
-    """A table with a line per attribute (or source) and a column per metric."""
+def fitting_table(console: Any, title: str, rows: Mapping[str, Any]) -> Any:
+    """`detail_table`, turned where it is wider than the console, so that no number is cut."""
+    table = detail_table(title, rows)
+    wide = console.measure(table, options=console.options.update(max_width=10_000)).maximum > console.width
+    return detail_table(title, rows, turned=True) if wide else table
+
+
+def detail_table(title: str, rows: Mapping[str, Any], turned: bool = False) -> Any:
+    """A table with a line per attribute (or source) and a column per metric; `turned`: the other way round."""
     lines = {
         name: dict(rows_of(row)) if isinstance(row, Mapping) else {"value": cell(row)} for name, row in rows.items()
     }
-    columns = list(dict.fromkeys(column for line in lines.values() for column in line))
-    body = ([name, *(line.get(column, "") for column in columns)] for name, line in lines.items())
-    return table_of(title, ["", *columns], body)
+    metrics = list(dict.fromkeys(metric for line in lines.values() for metric in line))
+    if turned:
+        body = ([metric, *(line.get(metric, "") for line in lines.values())] for metric in metrics)
+        return table_of(title, ["", *lines], body)
+    body = ([name, *(line.get(metric, "") for metric in metrics)] for name, line in lines.items())
+    return table_of(title, ["", *metrics], body)
 
 
 def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Any:

@@ -38,6 +38,14 @@ VISIBLE_20: tuple[str, ...] = (
     "Black_Hair", "Blond_Hair", "Gray_Hair", "Bald", "Bangs",
     "No_Beard", "Goatee", "Mustache", "Sideburns", "5_o_Clock_Shadow",
 )  # fmt: skip
+# Ten more that a look at the photo decides, for a wider figure. Left out is what is a matter of taste or degree
+# (noses, lips, eyes, Oval_Face, Chubby), of the light (Pale_Skin), of the photo (Blurry), and High_Cheekbones,
+# whose label mostly follows the smile. `Attribute.visible`, which captions go by, is narrower.
+FURTHER_10: tuple[str, ...] = (
+    "Brown_Hair", "Wavy_Hair", "Straight_Hair", "Receding_Hairline", "Arched_Eyebrows",
+    "Bushy_Eyebrows", "Bags_Under_Eyes", "Double_Chin", "Rosy_Cheeks", "Wearing_Necklace",
+)  # fmt: skip
+VISIBLE_30: tuple[str, ...] = (*VISIBLE_20, *FURTHER_10)
 
 _CELEBA: tuple[str, ...] = (
     "5_o_Clock_Shadow", "Arched_Eyebrows", "Bags_Under_Eyes", "Bald", "Bangs",

@@ -3,16 +3,18 @@
     plan (photos, questions, true values) -> ask -> read the answers back -> balanced accuracies
 
 Yes/no questions go through the 20 visible attributes on human labels, with a wording drawn for each photo;
-open questions ask for the emotion, the gender, the age and the colour of the hair. An answer that can't be
-read counts as wrong. The module gets `ask` as a function.
+open questions ask for the emotion, the gender, the age and the colour of the hair. Ten further attributes widen
+the mean to 30; their probes come from a random stream of their own, so that the others stay what they were. An
+answer that can't be read counts as wrong. The module gets `ask` as a function.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from unif2ace_core.data import wordings
 from unif2ace_core.data.answers import read_age, read_value, read_yes_no
-from unif2ace_core.data.attributes import VISIBLE_20
+from unif2ace_core.data.attributes import FURTHER_10, VISIBLE_20
 from unif2ace_core.data.questions import yes_no_wordings
 from unif2ace_core.data.sources import FaceRecord, Key
 from unif2ace_core.evaluate.metrics import bootstrap_interval, hits_by_value, macro_f1, mean_recall, rounded
@@ -56,24 +58,45 @@ class Probe:
 
 def plan(records: Sequence[FaceRecord], rng: random.Random, per_value: int = PER_VALUE) -> list[Probe]:
     """The suite's probes, at most `per_value` photos of each true value, ordered by photo."""
-    by_source: dict[str, list[FaceRecord]] = defaultdict(list)
-    for record in records:
-        by_source[record.source].append(record)
-    human = by_source["celebahq"] or list(records)  # a table of one's own counts as human
+    by_source = sources_of(records)
+    human = human_labelled(records)
     probes = [
-        probe for name in VISIBLE_20 for probe in _probes("yes_no", human, name, yes_no_wordings(name), rng, per_value)
+        probe for name in VISIBLE_20 for probe in drawn("yes_no", human, name, yes_no_wordings(name), rng, per_value)
     ]
     emotions = [r for r in by_source["lfw"] or records if r.labels.get("Emotion") in EMOTIONS]
-    probes += _probes("emotion", emotions, "Emotion", EMOTION_QUESTIONS, rng, per_value)
+    probes += drawn("emotion", emotions, "Emotion", EMOTION_QUESTIONS, rng, per_value)
     gender, hair, age = (wordings.phrased(t) for t in (wordings.GENDER, wordings.HAIR, wordings.AGE))
     for source in _present(GENDER_SOURCES, by_source):
-        probes += _probes(f"gender.{source}", by_source[source], "Male", gender, rng, per_value)
-    probes += _probes("hair", human, "Hair_Color", hair, rng, per_value)
+        probes += drawn(f"gender.{source}", by_source[source], "Male", gender, rng, per_value)
+    probes += drawn("hair", human, "Hair_Color", hair, rng, per_value)
     for source in _present(AGE_SOURCES, by_source):
         known = [r for r in by_source[source] if r.age is not None]
         chosen = rng.sample(known, min(len(known), 4 * per_value))
         probes += [Probe(f"age.{source}", r, "Age", rng.choice(age), str(r.age)) for r in chosen]
     return ordered(probes)
+
+
+def plan_further(records: Sequence[FaceRecord], rng: random.Random, per_value: int = PER_VALUE) -> list[Probe]:
+    """Yes/no probes of `FURTHER_10`, their wordings in turn, so that five questions have five wordings."""
+    probes: list[Probe] = []
+    for name in FURTHER_10:
+        wordings_left = itertools.cycle(rng.sample(yes_no_wordings(name), len(yes_no_wordings(name))))
+        found = drawn("yes_no", human_labelled(records), name, ("",), rng, per_value)
+        probes += [replace(probe, question=question) for probe, question in zip(found, wordings_left)]
+    return ordered(probes)
+
+
+def sources_of(records: Iterable[FaceRecord]) -> dict[str, list[FaceRecord]]:
+    """The records by source; a source that is not there has none."""
+    found: dict[str, list[FaceRecord]] = defaultdict(list)
+    for record in records:
+        found[record.source].append(record)
+    return found
+
+
+def human_labelled(records: Sequence[FaceRecord]) -> list[FaceRecord]:
+    """The records whose attributes people labelled: CelebA-HQ's; a table of one's own counts as human too."""
+    return [record for record in records if record.source == "celebahq"] or list(records)
 
 
 def _present(names: Sequence[str], by_source: Mapping[str, Sequence[FaceRecord]]) -> list[str]:
@@ -86,7 +109,7 @@ def ordered(probes: Sequence[Probe]) -> list[Probe]:
     return sorted(probes, key=lambda probe: (probe.record.key, probe.section, probe.attribute))
 
 
-def _probes(
+def drawn(
     section: str,
     records: Sequence[FaceRecord],
     attribute: str,
@@ -162,6 +185,20 @@ def report(probes: Sequence[Probe], answers: Sequence[str], generator: torch.Gen
     if "hair" in sections:
         found["hair_color"] = _values(sections["hair"], generator)
     return found
+
+
+def report_wide(probes: Sequence[Probe], answers: Sequence[str], generator: torch.Generator) -> dict[str, Any]:
+    """Balanced accuracies of all yes/no probes: those of `VISIBLE_20` and of `plan_further` together.
+
+    The `n` of `report` does not count the further ones. `least_wordings` is the number of different wordings of
+    the attribute that was asked in the fewest.
+    """
+    chosen = [(probe, read(probe, answer)) for probe, answer in zip(probes, answers) if probe.section == "yes_no"]
+    asked: dict[str, set[str]] = defaultdict(set)
+    for probe, _ in chosen:
+        asked[probe.attribute].add(probe.question)
+    fewest = min((len(questions) for questions in asked.values()), default=0)
+    return {**_yes_no(chosen, generator), "least_wordings": fewest}
 
 
 Read = Sequence[tuple[Probe, "str | None"]]

@@ -5,7 +5,8 @@
 
 The default extractor is the embedded CLIP tower: its numbers rank models of this project and can't be
 compared with those of an Inception network. The KID between training and held-out photos is the floor that a
-perfect generator reaches, the reading of the photos themselves the ceiling of the agreement.
+perfect generator reaches, that of the codec's reconstructions what its pictures cost alone, the reading of the
+photos themselves the ceiling of the agreement.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from unif2ace_core.evaluate.metrics import as_signed, extract, fid, hits_by_valu
 
 Extractor = Callable[[Tensor], Tensor]  # (B, 3, H, W) in [-1, 1] -> (B, D)
 Reader = Callable[[Tensor], dict[str, Tensor]]  # images -> per attribute probabilities (B, values)
+Reconstruct = Callable[[Tensor], Tensor]  # images (B, 3, H, W) in [-1, 1] -> as the codec restores them
 Draw = Callable[[Sequence[tuple[str, int]]], Iterable[Tensor]]  # (prompt, seed) pairs -> uint8 (H, W, 3) each
 
 SOURCES = ("celebahq", "ffhq")  # one alignment, hair in the frame: what the model draws
@@ -130,6 +132,33 @@ def distances(x: Tensor, y: Tensor, generator: torch.Generator, size: int = 500)
     }
 
 
+def beside_reconstructions(
+    generated: float,
+    photos: Tensor,
+    features: Tensor,
+    reconstruct: Reconstruct,
+    extractor: Extractor,
+    generator: torch.Generator,
+) -> dict[str, Any]:
+    """`reconstructed`: distances between a random half of the photos, reconstructed, and the other half as it is.
+
+    Halves because KID's estimator asks for independent sets. `kid_over_reconstructed` is generated KID through
+    that KID, None where the latter is not above its own spread over subsets; FIDs of unlike numbers of pictures
+    (`compared`) have unlike biases and no ratio.
+
+    Args:
+        generated: KID of the generated pictures.
+        photos: (n, H, W, 3) uint8, n >= 4.
+        features: (n, D) of the photos.
+    """
+    order = torch.randperm(len(photos), generator=generator)
+    one, other = order[: len(photos) // 2], order[len(photos) // 2 :]
+    restored = extract(photos[one], lambda images: extractor(reconstruct(images)))
+    found = distances(restored, features[other], generator)
+    sure = found["kid"] > found["kid_std"]
+    return {"reconstructed": found, "kid_over_reconstructed": rounded(generated / found["kid"]) if sure else None}
+
+
 def measure(
     asked: Sequence[Prompt],
     draw: Draw,
@@ -140,6 +169,7 @@ def measure(
     read: Reader | None,
     generator: torch.Generator,
     on_progress: Callable[[int, int], None] | None = None,
+    reconstruct: Reconstruct | None = None,
 ) -> dict[str, Any]:
     """The suite's metrics.
 
@@ -153,6 +183,7 @@ def measure(
         read: attribute head, or None.
         generator: for KID's subsets.
         on_progress: told (done, total) pictures.
+        reconstruct: the codec, or None.
     """
     pictures: list[Tensor] = []
     for picture in draw([(prompt.text, prompt.seed) for prompt in asked]):
@@ -164,6 +195,8 @@ def measure(
     result: dict[str, Any] = {"n": len(images), **distances(made, real, generator)}
     if len(train) > 1:
         result["floor_train_photos"] = distances(extract(train, extractor), real, generator)
+    if reconstruct is not None and len(held_out) >= 4:  # drawn last: the figures above do not depend on it
+        result |= beside_reconstructions(result["kid"], held_out, real, reconstruct, extractor, generator)
     if read is not None:
         result["prompt_agreement"] = agreement(asked, images, read)
         result["prompt_agreement_of_photos"] = agreement(asked, prompted, read)

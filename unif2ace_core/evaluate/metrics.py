@@ -73,6 +73,23 @@ def bootstrap_interval(
     return low, high
 
 
+def ratio_interval(
+    hits: Tensor, counts: Tensor, generator: torch.Generator, draws: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of sum(hits) / sum(counts), both (n,), the n items resampled together; NaN for no counts.
+
+    For shares whose counted things come in groups, such as the words of one text.
+    """
+    if not counts.sum():
+        return math.nan, math.nan
+    chosen = torch.randint(len(counts), (draws, len(counts)), generator=generator)
+    above, below = hits.double()[chosen].sum(1), counts.double()[chosen].sum(1)
+    shares = (above / below)[below > 0]
+    tail = (1 - level) / 2
+    low, high = shares.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return low, high
+
+
 def rounded(value: float, digits: int = 4) -> float | None:
     """The value for a report: rounded, None for what is not a number."""
     return None if math.isnan(value) else round(value, digits)

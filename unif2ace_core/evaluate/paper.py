@@ -176,6 +176,18 @@ RELATIONS = (
         "conv_ds",
         "here balanced accuracy against labels; there DeepSeek's marks from 0 to 10 for free answers",
     ),
+    Relation(
+        "descriptions",
+        "precision",
+        "desc_gpt",
+        "here the share of a description's attributes that agree with labels; there GPT-4o's marks from 0 to 10",
+    ),
+    Relation(
+        "descriptions",
+        "precision",
+        "desc_ds",
+        "here the share of a description's attributes that agree with labels; there DeepSeek's marks from 0 to 10",
+    ),
 )
 
 

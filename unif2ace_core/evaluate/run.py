@@ -1,9 +1,11 @@
 """Runs the evaluation suites on a model: `unif2ace eval [SUITE ...] --data DIR`.
 
-    answers      agreement of `ask` with labels
-    generation   KID and FID of generated faces, agreement with their prompts
-    likelihood   bound on the negative log-likelihood of held-out codes
-    codec        reconstruction
+    answers        agreement of `ask` with labels
+    conditions     the same on other cameras and on spoiled pictures
+    descriptions   precision and recall of what `describe` says
+    generation     KID and FID of generated and of reconstructed faces, agreement with their prompts
+    likelihood     bound on the negative log-likelihood of held-out codes
+    codec          reconstruction
 
 The suites get what they measure as functions; this file alone puts the model's tasks into them, and nothing
 in the core imports it.
@@ -26,10 +28,10 @@ from unif2ace_core.data.captions import caption
 from unif2ace_core.data.sets import preferred_sources, read_split
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
-from unif2ace_core.evaluate import answers, codec, fidelity, likelihood
+from unif2ace_core.evaluate import answers, codec, conditions, descriptions, fidelity, likelihood
 from unif2ace_core.evaluate.photos import aligned_photos, draw, located_photos, photo_pixels, pixels_of
 from unif2ace_core.experts.clip import read_attributes
-from unif2ace_core.tokens.codec import to_image_tensor
+from unif2ace_core.tokens.codec import to_image_tensor, to_pixels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,9 +69,9 @@ class Context:
         """Side of the pictures that the model reads and writes."""
         return self.model.codec.config.pixels
 
-    def rng(self) -> random.Random:
-        """A fresh random stream, the same for every suite of one seed."""
-        return random.Random(self.seed)
+    def rng(self, stream: str = "") -> random.Random:
+        """A fresh random stream, the same for every suite of one seed; a named one is independent of it."""
+        return random.Random(f"{stream} {self.seed}" if stream else self.seed)
 
     def generator(self) -> torch.Generator:
         """The same for tensors."""
@@ -79,26 +81,49 @@ class Context:
         """`usual`, or the user's limit."""
         return usual if self.limit is None else self.limit
 
+    def nothing(self, things: str = "photos") -> UserError:
+        """The error of a folder without what a suite needs."""
+        return UserError(f"no {things} of split {self.split!r} in {self.data}; check --data")
+
 
 # --- The suites ----------------------------------------------------------------------------------------
 
 
 def run_answers(context: Context) -> dict[str, Any]:
-    """See `answers`; the limit counts questions."""
-    rng = context.rng()
-    per_value = answers.PER_VALUE if context.limit is None else max(1, context.limit // answers.VALUES)
-    probes = answers.plan(context.records(), rng, per_value)
-    if context.limit is not None and len(probes) > context.limit:
-        probes = answers.ordered(rng.sample(probes, context.limit))
-    if not probes:
-        raise UserError(f"no labelled photos of split {context.split!r} in {context.data}; check --data")
-    ask = asker(context.model)
-    photos = aligned_photos(context.data, (probe.record for probe in probes), context.pixels)
-    said = answers.ask_all(probes, photos, ask, on_progress=context.progress)
+    """See `answers`; the limit counts questions, beside which half as many may be of the ten further attributes."""
+    probes, further = _answers_plan(context)
+    ask, total = asker(context.model), len(probes) + len(further)
+    photos = aligned_photos(context.data, (probe.record for probe in probes + further), context.pixels)
+    # one after the other: the batches of the first, and so their rounding, do not depend on the second
+    said = answers.ask_all(probes, photos, ask, on_progress=lambda done, _: context.progress(done, total))
+    more = answers.ask_all(
+        further, photos, ask, on_progress=lambda done, _: context.progress(len(probes) + done, total)
+    )
     result = answers.report(probes, said, context.generator())
+    result["yes_no_30"] = answers.report_wide(probes + further, said + more, context.generator())
     if context.model.locator is not None:
         result["located"] = _located(context, [p for p in probes if p.section in LOCATED][::2], ask)
     return result
+
+
+def _answers_plan(context: Context) -> tuple[list[answers.Probe], list[answers.Probe]]:
+    """The suite's probes, and those of the further attributes.
+
+    Raises:
+        UserError: there is nothing to ask about.
+    """
+    rng, limit, records = context.rng(), context.limit, context.records()
+    per_value = answers.PER_VALUE if limit is None else max(1, limit // answers.VALUES)
+    probes = answers.plan(records, rng, per_value)
+    if limit is not None and len(probes) > limit:
+        probes = answers.ordered(rng.sample(probes, limit))
+    if not probes:
+        raise context.nothing("labelled photos")
+    apart = context.rng("further attributes")
+    further = answers.plan_further(records, apart, per_value)
+    if limit is not None and len(further) > limit // 2:
+        further = answers.ordered(apart.sample(further, limit // 2))
+    return probes, further
 
 
 def _located(context: Context, probes: list[answers.Probe], ask: answers.Ask) -> dict[str, Any]:
@@ -118,6 +143,26 @@ def _located(context: Context, probes: list[answers.Probe], ask: answers.Ask) ->
     return {"photos": len(records), "faces_found": round(len(photos) / max(1, len(records)), 4), **found}
 
 
+def run_conditions(context: Context) -> dict[str, Any]:
+    """See `conditions`; the limit counts the questions of a row."""
+    rows = conditions.plan(context.records(), context.rng(), context.count(conditions.COUNT))
+    if not rows:
+        raise context.nothing("labelled photos")
+    records = (probe.record for row in rows.values() for probe in row.probes)
+    photos = aligned_photos(context.data, records, context.pixels)
+    return conditions.measure(rows, photos, asker(context.model), context.seed, context.progress)
+
+
+def run_descriptions(context: Context) -> dict[str, Any]:
+    """See `descriptions`; the limit counts photos."""
+    records = draw(context.records(descriptions.SOURCES), context.count(descriptions.COUNT), context.rng())
+    if not records:
+        raise context.nothing()
+    photos = list(aligned_photos(context.data, records, context.pixels).values())
+    texts = descriptions.describe_all(photos, describer(context.model), BATCH, context.progress)
+    return descriptions.report(records, texts, context.generator())
+
+
 def run_generation(context: Context) -> dict[str, Any]:
     """See `fidelity`; the limit counts generated pictures."""
     records = context.records(fidelity.SOURCES)
@@ -135,6 +180,7 @@ def run_generation(context: Context) -> dict[str, Any]:
         train=photo_pixels(context.data, train, context.pixels) if train else torch.empty(0),
         extractor=extractor_of(context),
         read=attribute_reader(context.model),
+        reconstruct=reconstructor(context.model),
         generator=context.generator(),
         on_progress=context.progress,
     )
@@ -145,7 +191,7 @@ def run_likelihood(context: Context) -> dict[str, Any]:
     model, rng = context.model, context.rng()
     chosen = draw(context.records(fidelity.SOURCES), context.count(likelihood.COUNT), rng)
     if not chosen:
-        raise UserError(f"no photos of split {context.split!r} in {context.data}; check --data")
+        raise context.nothing()
     pixels, encode = photo_pixels(context.data, chosen, context.pixels), encoder(model)
     codes = torch.cat([encode(to_image_tensor(part)).cpu() for part in pixels.split(BATCH)])
     found: dict[str, Any] = {}
@@ -173,7 +219,7 @@ def run_codec(context: Context) -> dict[str, Any]:
     """See `codec`; the limit counts photos."""
     records = draw(context.records((*fidelity.SOURCES, "lfw")), context.count(codec.COUNT), context.rng())
     if not records:
-        raise UserError(f"no photos of split {context.split!r} in {context.data}; check --data")
+        raise context.nothing()
     decode = context.model.codec.decode
     device = context.model.device
     return codec.measure(
@@ -190,6 +236,8 @@ def run_codec(context: Context) -> dict[str, Any]:
 
 SUITES: dict[str, Callable[[Context], dict[str, Any]]] = {
     "answers": run_answers,
+    "conditions": run_conditions,
+    "descriptions": run_descriptions,
     "generation": run_generation,
     "likelihood": run_likelihood,
     "codec": run_codec,
@@ -209,6 +257,13 @@ def asker(model: LoadedModel) -> answers.Ask:
     return say
 
 
+def describer(model: LoadedModel) -> descriptions.Describe:
+    """`describe` of the model on aligned photos, as text."""
+    from unif2ace_core.tasks.understand import describe
+
+    return lambda images: [found.description for found in describe(model, images, batch_size=BATCH)]
+
+
 def drawer(model: LoadedModel, sampling: GenerateOptions | None = None) -> fidelity.Draw:
     """`generate` of the model with these options, else its own, as uint8 (H, W, 3)."""
     from unif2ace_core.tasks.generate import GenerateOptions, GenerateRequest, generate
@@ -224,6 +279,17 @@ def drawer(model: LoadedModel, sampling: GenerateOptions | None = None) -> fidel
 def encoder(model: LoadedModel) -> Callable[[Tensor], Tensor]:
     """Images (B, 3, H, W) in [-1, 1] -> codes (B, N), on the model's device."""
     return lambda images: model.codec.encode(images.to(model.device))
+
+
+def reconstructor(model: LoadedModel) -> Callable[[Tensor], Tensor]:
+    """Images (B, 3, H, W) in [-1, 1] -> what the codec makes of them, in 8 bits as generated pictures are."""
+    encode = encoder(model)
+
+    @torch.no_grad()
+    def reconstruct(images: Tensor) -> Tensor:
+        return to_image_tensor(to_pixels(model.codec.decode(encode(images)))).cpu()
+
+    return reconstruct
 
 
 def clip_extractor(model: LoadedModel) -> fidelity.Extractor | None:
@@ -284,7 +350,7 @@ def run_suites(
         model: a loaded model, or what `load_model` takes.
         data: folder with NAME.csv beside NAME.zip.
         split: "val" or "train".
-        limit: questions (answers), pictures or photos per suite; None: each suite's own number.
+        limit: questions (answers; conditions: of a row), pictures or photos per suite; None: each suite's own number.
         seed: of every draw.
         device: for a model given by name.
         on_progress: told (suite, done, total).
