@@ -65,9 +65,20 @@ def test_what_counts_is_as_documented(text: str, precision: float | None, recall
     assert found["recall_n"] == 2, "a face without a beard shows none"
 
 
-def test_a_beard_is_what_is_present_of_no_beard() -> None:
-    row = measured([face(Male="yes", No_Beard="no")], ["He has a beard."])["by_attribute"]["No_Beard"]
-    assert row == {"precision": 1.0, "n_named": 1, "recall": 1.0, "n_present": 1}
+@pytest.mark.parametrize(
+    ("text", "recall"),
+    [
+        ("He has a beard.", 1.0),
+        ("He has a goatee.", 1.0),
+        ("He has stubble.", 1.0),
+        ("He has a mustache.", 0.0),
+        ("He is clean-shaven.", 0.0),
+    ],
+)
+def test_a_beard_is_what_is_present_of_no_beard_and_its_kind_names_it(text: str, recall: float) -> None:
+    row = measured([face(Male="yes", No_Beard="no")], [text])["by_attribute"]["No_Beard"]
+    assert (row["recall"], row["n_present"]) == (recall, 1)
+    assert row["precision"] == {"He has a beard.": 1.0, "He is clean-shaven.": 0.0}.get(text)
 
 
 def test_attributes_add_up_to_the_whole() -> None:
