@@ -77,7 +77,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from train' -l help -s h -d 'Sho
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -a 'answers conditions descriptions generation likelihood codec'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l data -x -a '(__fish_complete_directories)' -d 'Folder with NAME.csv beside NAME.zip, a set made by unif2ace data, or one on the hub (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l split -x -a 'train val' -d 'Part of the data'
-complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l limit -x -d 'Use at most N items per suite'
+complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l limit -x -d 'Use about N items per suite'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l seed -x -d 'Seed of every draw'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l output -s o -r -F -d 'Also write the report as JSON to this file'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l steps -x -d 'Sampling steps'

@@ -178,4 +178,4 @@ AlignOption = Annotated[
         help="Find the face and frame it, or take the picture as it is.",
     ),
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most N items per suite.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Use about N items per suite.")]
