@@ -31,7 +31,7 @@ FILES = {"--output", "--prompts", "--requests", "--model", "--codec", "--tokeniz
 FOLDERS = {"--data"}
 ARGUMENTS = {
     "train": tuple(recipe.value for recipe in options.Recipe),
-    "eval": options.SUITES,
+    "eval": (*options.SUITES, options.ABLATION),
     "quantize": ("mini",),
     "data": (
         "import",
