@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 import unif2ace_core
@@ -23,6 +24,8 @@ from unif2ace_core.model.transformer import UniF2ace
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(1)  # small models: threads that wait for each other cost more than they save
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+settings.register_profile("suite", deadline=None)  # how long an example takes says what else runs
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
