@@ -142,6 +142,12 @@ def write_file(path: Path, write: Callable[[BinaryIO], object], force: bool, wri
         ) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Put a text, as UTF-8, in the place of what is there; errors are those of `write_file`."""
+    content = text.encode()
+    write_file(path, lambda file: file.write(content), force=True)
+
+
 def move(temporary: Path, path: Path, force: bool, written: Collection[Path]) -> Path:
     """Rename to the first name that is free or, with `force`, not in `written`."""
     if force:

@@ -108,7 +108,7 @@ def run(
         report["paper"] = papers_figures(report)
     if output is not None:
         text = json_module.dumps(report, indent=1, ensure_ascii=False, default=str) + "\n"
-        outputs.write_file(output, lambda file: file.write(text.encode()), force=True)
+        outputs.write_text(output, text)
     if json:
         reporter.record(json_module.loads(json_module.dumps(report, default=str)))
     else:

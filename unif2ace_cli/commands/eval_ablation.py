@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from unif2ace_cli import outputs
 from unif2ace_cli.commands.eval import show_table, suite_progress
 from unif2ace_cli.console import Reporter, UsageError
-
-NAME = "ablation"
+from unif2ace_cli.options import ABLATION
 
 
 def run(
@@ -40,20 +38,14 @@ def measure(
     plan = ablation.Plan(output, steps or ablation.STEPS, seed)
     with suite_progress(reporter) as show:
         found = ablation.ablate(
-            model_directory(model), data, plan, device, lambda done, total: show("ablation", done, total)
+            model_directory(model), data, plan, device, lambda done, total: show(ABLATION, done, total)
         )
-    return {"model": model, "first_seed": seed, "suites": {NAME: found}}
+    return {"model": model, "first_seed": seed, "suites": {ABLATION: found}}
 
 
 def write(output: Path, report: dict[str, Any]) -> None:
     """report.json and plot.svg."""
     from unif2ace_core.evaluate.ablation_plot import plot
 
-    files = {"report.json": json.dumps(report, indent=1) + "\n", "plot.svg": plot(report["suites"][NAME])}
-    for name, content in files.items():
-        outputs.write_file(output / name, partial(put, content.encode()), force=True)
-
-
-def put(content: bytes, file: BinaryIO) -> None:
-    """Write a file's content."""
-    file.write(content)
+    outputs.write_text(output / "report.json", json.dumps(report, indent=1) + "\n")
+    outputs.write_text(output / "plot.svg", plot(report["suites"][ABLATION]))

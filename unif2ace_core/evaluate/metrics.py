@@ -68,8 +68,13 @@ def bootstrap_interval(
     for part in strata:
         chosen = torch.randint(len(part), (draws, len(part)), generator=generator)
         means += part.double()[chosen].mean(1) / len(strata)
+    return percentile_interval(means, level)
+
+
+def percentile_interval(values: Tensor, level: float) -> tuple[float, float]:
+    """The ends between which the middle share `level` of the values (n,) in float64 lies."""
     tail = (1 - level) / 2
-    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    low, high = values.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
 
 
@@ -84,10 +89,7 @@ def ratio_interval(
         return math.nan, math.nan
     chosen = torch.randint(len(counts), (draws, len(counts)), generator=generator)
     above, below = hits.double()[chosen].sum(1), counts.double()[chosen].sum(1)
-    shares = (above / below)[below > 0]
-    tail = (1 - level) / 2
-    low, high = shares.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return low, high
+    return percentile_interval((above / below)[below > 0], level)
 
 
 def rounded(value: float, digits: int = 4) -> float | None:

@@ -36,17 +36,18 @@ class CelebA(Reader):
         self.folder = source if source.is_dir() else source.parent
         self.table = open_table(source if source.is_file() else _find_table(source))
         labels = load_mapping(mapping or Path("celeba"))
-        self._file = column(self.table, (labels.column("file"), *_FILE_COLUMNS))
-        self._check_header(labels)
+        self._file = self._file_column(labels)
         super().__init__("celeba", _find_images(self.folder), labels, splits)
 
-    def _check_header(self, labels: LabelMap) -> None:
+    def _file_column(self, labels: LabelMap) -> int:
+        """Where the images are named; raises `UserError` for a header without it or without CelebA's attributes."""
+        file = column(self.table, (labels.column("file"), *_FILE_COLUMNS))
         named = {*labels.columns(), *(BY_NAME if labels.plain else ())}
-        if self._file is None or not named & set(self.table.columns):
+        if file is None or not named & set(self.table.columns):
             raise UserError(f"{self.table.path} has the wrong header: it needs the file and CelebA's attribute names")
+        return file
 
     def _index(self) -> list[Row]:
-        assert self._file is not None
         splits, persons, original = self._side("list_eval_partition"), self._side("identity_CelebA"), self._originals()
         paths = self._paths({cells[self._file].strip() for _, cells in self.table.rows()})
         rows, missing = list[Row](), 0

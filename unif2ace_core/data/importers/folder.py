@@ -47,18 +47,17 @@ class Folder(Reader):
 
     def _index(self) -> list[Row]:
         rows = {name: Row(name, name, "") for name in self.images.names()}
-        if self.table is not None:
-            self._label(self.table, rows)
+        if self.table is not None and self._file is not None and self.labels is not None:
+            self._label(self.table, self._file, self.labels, rows)
         return list(rows.values())
 
-    def _label(self, table: Table, rows: dict[str, Row]) -> None:
-        assert self._file is not None and self.labels is not None
-        split, person = (column(table, (self.labels.column(what),)) for what in ("split", "person"))
+    def _label(self, table: Table, file: int, labels: LabelMap, rows: dict[str, Row]) -> None:
+        split, person = (column(table, (labels.column(what),)) for what in ("split", "person"))
         plain = [(place, BY_NAME[name]) for place, name in enumerate(table.columns) if name in BY_NAME]
         short, unread, good = _short_names(rows), 0, dict[tuple[int, str], bool]()
         for line, cells in table.rows():
             where = f"{table.path} line {line}"
-            name = _resolve(cells[self._file].strip(), rows, short, where)
+            name = _resolve(cells[file].strip(), rows, short, where)
             if rows[name].cells:
                 raise UserError(f"{where}: duplicate name {name}; keep one row an image")
             given = split_name(cells[split], where) if split is not None else ""
@@ -68,7 +67,7 @@ class Folder(Reader):
                 cell = (at, cells[at])
                 if cell not in good:  # few texts in many rows
                     good[cell] = not cells[at] or read_value(attribute, cells[at]) is not None
-                unread += self.labels.plain and not good[cell]
+                unread += labels.plain and not good[cell]
         if unread:
             logger.warning("%s: %d values are none of the schema's and count as unknown", table.path, unread)
 
