@@ -121,8 +121,9 @@ class RoutedExperts(nn.Module):
         parts = h.index_select(0, rows).split(counts)
         # experts run on no tokens too: processes of a sharded run must agree on which weights have gradients
         served = torch.cat([self.expert(index, part) for index, part in enumerate(parts)])
-        served = served * gates.flatten()[order].unsqueeze(1).to(served.dtype)
-        return served.new_zeros(h.shape).index_add_(0, rows, served)  # in the precision of the product, not that of h
+        place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        served = served.index_select(0, place).view(len(h), self.top_k, h.shape[1])
+        return torch.bmm(gates.unsqueeze(1).to(served.dtype), served).squeeze(1)  # in the product's precision, not h's
 
     def single(self, h: Tensor) -> tuple[Tensor, Routing]:
         """`forward` for one token where the host need not wait for the device: nothing is sorted, nothing gathered."""
