@@ -47,6 +47,7 @@ class Recipe(str, Enum):
     face = "face"
     locate = "locate"
     model = "model"
+    judge = "judge"
 
 
 class Bits(str, Enum):

@@ -26,7 +26,7 @@ _MOST_FEATURES = 5
 
 
 def description(record: FaceRecord, rng: random.Random) -> str:
-    """A paragraph of up to five sentences about what is known."""
+    """A paragraph of up to six sentences about what is known."""
     labels = record.labels
     male = labels.get("Male", "")
     statements = [
@@ -34,6 +34,7 @@ def description(record: FaceRecord, rng: random.Random) -> str:
         beard_statement(labels) if knows_beard(labels) else "",
         _mood(labels),
         _worn(labels),
+        _absent(labels),
     ]
     told = [wordings.sentence(statement, male) for statement in statements if statement]
     return " ".join([_subject(record, rng), *told])
@@ -78,11 +79,10 @@ def _mood(labels: Mapping[str, str]) -> str:
     parts = []
     if "Emotion" in labels:
         parts.append("looks " + wordings.EMOTION_WORDS[labels["Emotion"]])
-    if labels.get("Smiling") == "yes":
+    if "Smiling" in labels:
         mouth = {"yes": " with the mouth open", "no": " with the mouth closed"}
-        parts.append("is smiling" + mouth.get(labels.get("Mouth_Slightly_Open", ""), ""))
-    elif "Smiling" in labels:
-        parts.append("is not smiling")
+        smile = "is smiling" if labels["Smiling"] == "yes" else "is not smiling"
+        parts.append(smile + mouth.get(labels.get("Mouth_Slightly_Open", ""), ""))
     if "Head_Pose" in labels:
         parts.append(wordings.POSE_ANSWERS[labels["Head_Pose"]].removeprefix("{s} "))
     return f"{{s}} {join(parts)}" if parts else ""
@@ -90,7 +90,15 @@ def _mood(labels: Mapping[str, str]) -> str:
 
 def _worn(labels: Mapping[str, str]) -> str:
     worn = [PHRASES[name]["yes"].texts[0] for name in _WEARABLE if labels.get(name) == "yes"]
-    if worn:
-        return f"{{s}} is wearing {join(worn)}"
+    return f"{{s}} is wearing {join(worn)}" if worn else ""
+
+
+def _absent(labels: Mapping[str, str]) -> str:
+    """What one would ask after: glasses, a hat, bangs."""
+    parts = []
     absent = [WEARABLES[name] for name in ("Eyeglasses", "Wearing_Hat") if labels.get(name) == "no"]
-    return f"{{s}} is not wearing {join(absent, 'or')}" if absent else ""
+    if absent:
+        parts.append(f"is not wearing {join(absent, 'or')}")
+    if labels.get("Bangs") == "no" and "yes" not in (labels.get("Bald"), labels.get("Wearing_Hat")):
+        parts.append("has no bangs")
+    return f"{{s}} {join(parts)}" if parts else ""

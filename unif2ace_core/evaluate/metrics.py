@@ -92,6 +92,12 @@ def ratio_interval(
     return percentile_interval((above / below)[below > 0], level)
 
 
+def known_mean(values: Sequence[float]) -> float:
+    """Mean of those that are numbers; NaN for none."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
 def rounded(value: float, digits: int = 4) -> float | None:
     """The value for a report: rounded, None for what is not a number."""
     return None if math.isnan(value) else round(value, digits)

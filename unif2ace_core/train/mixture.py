@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.tokens.sequence import Batch, Row, answer_ids, collate, mmu_row, question_ids, t2i_row
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import EncodedSet
+from unif2ace_core.train.sure import SureLabels
 from unif2ace_core.train.texts import parse_factors, texts_of
 
 Turn = tuple[list[int], list[int]]
@@ -107,7 +108,10 @@ class Mixture:
         tokenizer: TextTokenizer,
         model: ModelConfig,
         config: MixtureConfig,
+        sure: SureLabels | None = None,
     ) -> None:
+        """`sure` says which labels descriptions may state; None: all."""
+        self.sure = sure
         self.records, self.data, self.tokenizer = records, data, tokenizer
         self.model, self.config = model, config
         self.drawable, self.odds, self.known = surveyed(records, config)
@@ -180,10 +184,10 @@ class Mixture:
         """Questions with answers, in ids, up to `budget` tokens; long budgets may start with a description."""
         pairs: list[tuple[str, str]] = []
         if budget >= self.config.long_budget and rng.random() < 0.5:
-            pairs.append((describe_question(rng), description(self.records[record], rng)))
+            pairs.append(self.described(record, rng))
         pairs += self.texts.pairs(record, rng, budget // 8)
         if not pairs:
-            pairs.append((describe_question(rng), description(self.records[record], rng)))
+            pairs.append(self.described(record, rng))
         turns: list[Turn] = []
         told = self.tokenizer, self.model
         for question, answer in pairs:
@@ -193,6 +197,13 @@ class Mixture:
                 break
             turns.append(turn)
         return turns
+
+    def described(self, row: int, rng: random.Random) -> tuple[str, str]:
+        """A request for a description, and one of what may be said."""
+        record = self.records[row]
+        if self.sure is not None:
+            record = replace(record, labels=self.sure.keep(row, record.labels))
+        return describe_question(rng), description(record, rng)
 
     def features(self, plan: Plan, rows: Sequence[int]) -> Features:
         """Expert features of the MMU rows (zeros for T2I rows), some withheld, and fresh noise."""

@@ -6,4 +6,5 @@ RECIPES = {
     "face": "unif2ace_core.train.recipes.face",
     "locate": "unif2ace_core.train.recipes.locate",
     "model": "unif2ace_core.train.recipes.model",
+    "judge": "unif2ace_core.train.recipes.judge",
 }

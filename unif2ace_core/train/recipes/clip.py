@@ -25,7 +25,7 @@ from unif2ace_core.data.captions import caption
 from unif2ace_core.data.labels import attribute_loss, label_matrix
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
-from unif2ace_core.evaluate.metrics import balanced_accuracy
+from unif2ace_core.evaluate.metrics import balanced_accuracy, known_mean
 from unif2ace_core.experts.clip import ClipConfig, ClipEncoder, attribute_slices, load_clip
 from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.tokens.text import TextTokenizer
@@ -177,12 +177,6 @@ def rows_of(source: str, records: Sequence[FaceRecord]) -> Tensor:
     """(R,) bool: the rows of a source whose labels people gave; all rows where that source is not there."""
     rows = torch.tensor([record.source == source for record in records])
     return rows if rows.any() else ~rows
-
-
-def known_mean(values: Sequence[float]) -> float:
-    """Mean of those that are numbers; NaN for none."""
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
 
 
 def attribute_report(

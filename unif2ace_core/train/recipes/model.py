@@ -42,6 +42,7 @@ from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
 from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range, with_overrides
 from unif2ace_core.train.processes import Part, device_of, moved
 from unif2ace_core.train.records import split_records
+from unif2ace_core.train.sure import SureLabels
 from unif2ace_core.train.texts import corpus, parse_factors
 from unif2ace_core.weights.configs import from_dict, read_json
 from unif2ace_core.weights.parts import in_fp16
@@ -79,6 +80,7 @@ class ModelTrainConfig(TrainConfig):
     ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
     text_budget: int = 60  # text tokens of a row
     long_share: float = 0.2  # batches whose rows are long enough for descriptions
+    describe_sure: float = 0.0  # probability by the CLIP expert that labels have which a description states; 0: any
     condition_dropout: float = 0.1  # prompts emptied
     expert_dropout: float = 0.1  # rows without CLIP or face features
     mask_law: str = "arcsine"  # of the number of masked codes
@@ -105,7 +107,7 @@ class ModelTrainConfig(TrainConfig):
         for name, known in words.items():
             check_choice(self, name, known)
         shares = ("t2i_share", "drawn_share", "long_share", "condition_dropout", "expert_dropout")
-        check_range(self, ("explore_start", "explore_end"), 0, 1)
+        check_range(self, ("explore_start", "explore_end", "describe_sure"), 0, 1)
         check_range(self, shares, 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity"), 0)
@@ -232,7 +234,9 @@ class ModelTask:
         self.trained: nn.Module = self.model
         if self.learners is not None:
             self.trained = nn.ModuleDict({"transformer": self.model, "learners": self.learners})
-        self.mixture = Mixture(train, self.encode(data, train), self.tokenizer, self.model.config, mixture)
+        seen = self.encode(data, train)
+        sure = SureLabels(clip, seen.clip, config.describe_sure) if config.describe_sure else None
+        self.mixture = Mixture(train, seen, self.tokenizer, self.model.config, mixture, sure)
         fixed = replace(mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0, t2i_rarity=0.0)
         self.held_out = Mixture(held_out, self.encode(data, held_out), self.tokenizer, self.model.config, fixed)
         self.objective = ObjectiveConfig(
