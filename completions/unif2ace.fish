@@ -63,7 +63,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from describe' -l quantize -x -a
 complete -c unif2ace -n '__fish_seen_subcommand_from describe' -l batch-size -x -d 'Items computed at once'
 complete -c unif2ace -n '__fish_seen_subcommand_from describe' -l help -s h -d 'Show this message and exit'
 
-complete -c unif2ace -n '__fish_seen_subcommand_from train' -a 'codec clip face locate model'
+complete -c unif2ace -n '__fish_seen_subcommand_from train' -a 'codec clip face locate model judge'
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l data -x -a '(__fish_complete_directories)' -d 'Folder with NAME.csv beside NAME.zip, a set made by unif2ace data, or one on the hub (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l output -s o -r -F -d 'Folder for checkpoints, log.jsonl and export/ (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l preset -x -a 'mini base 1.8b' -d 'Sizes of a fresh model'
@@ -74,7 +74,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from train' -l quiet -s q -d 'No
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l debug -d 'Show the traceback of an error'
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l help -s h -d 'Show this message and exit'
 
-complete -c unif2ace -n '__fish_seen_subcommand_from eval' -a 'answers conditions descriptions generation likelihood codec ablation'
+complete -c unif2ace -n '__fish_seen_subcommand_from eval' -a 'answers conditions descriptions generation prompts nearest likelihood codec ablation'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l data -x -a '(__fish_complete_directories)' -d 'Folder with NAME.csv beside NAME.zip, a set made by unif2ace data, or one on the hub (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l split -x -a 'train val' -d 'Part of the data'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l limit -x -d 'Use about N items per suite'
@@ -86,6 +86,8 @@ complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l guidance-schedule 
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l temperature -x -d 'Randomness'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l sampler -x -a 'maskgit ancestral euler first_hitting remdm halton moment' -d 'maskgit, ancestral, euler, first_hitting, remdm, halton, moment'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l paper -d 'Put the figures of the paper beside the measured ones, and say which may be compared'
+complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l judge -x -a '(__fish_complete_directories)' -d 'Another network to look at generated faces, an export of unif2ace train judge'
+complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l sheet -r -F -d 'Suite nearest'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l json -d 'Print one JSON object a line'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l quiet -s q -d 'No notes and no progress'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l debug -d 'Show the traceback of an error'

@@ -27,8 +27,18 @@ VALUES = {
     "--split": tuple(split.value for split in options.Split),
     "--dtype": tuple(dtype.value for dtype in options.Dtype),
 }
-FILES = {"--output", "--prompts", "--requests", "--model", "--codec", "--tokenizer", "--weights", "--mapping"}
-FOLDERS = {"--data"}
+FILES = {
+    "--output",
+    "--prompts",
+    "--requests",
+    "--model",
+    "--codec",
+    "--tokenizer",
+    "--weights",
+    "--mapping",
+    "--sheet",
+}
+FOLDERS = {"--data", "--judge"}
 ARGUMENTS = {
     "train": tuple(recipe.value for recipe in options.Recipe),
     "eval": (*options.SUITES, options.ABLATION),

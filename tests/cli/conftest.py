@@ -164,8 +164,11 @@ class FakeCore:
         seed: int,
         on_progress: Any,
         sampling: Any = None,
+        judge: Path | None = None,
+        sheet: Path | None = None,
     ) -> dict[str, Any]:
         self.calls.append((tuple(names), model.name, split, limit, seed))
+        self.judge, self.sheet = judge, sheet
         self.sampling = sampling
         on_progress(names[0], 1, 2)
         table = {"Smiling": {"balanced_accuracy": 0.75, "n_yes": 5}, "Hat": {"n_yes": 6}}

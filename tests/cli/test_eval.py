@@ -181,3 +181,23 @@ def test_ablation_needs_a_folder_and_runs_alone(cli, core, data, tmp_path, argum
     (tmp_path / "file").write_text("")
     result = cli("eval", *arguments, "--data", data)
     assert result.code == 2 and said in result.error and core.loads == []
+
+
+def test_judge_and_sheet_reach_the_core(cli, core, data, tmp_path):
+    (tmp_path / "judge.safetensors").write_bytes(b"")
+    sheet = tmp_path / "sheet.png"
+    assert cli("eval", "nearest", "--data", data, "--judge", str(tmp_path), "--sheet", str(sheet)).code == 0
+    assert (core.judge, core.sheet) == (tmp_path, sheet)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nearest", "--judge", "nowhere"), "--judge nowhere has no judge.safetensors"),
+        (("nearest", "--sheet", "sheet.jpg"), "--sheet sheet.jpg is no PNG; give a name such as sheet.png"),
+        (("answers", "--sheet", "sheet.png"), "--sheet is drawn by suite nearest"),
+    ],
+)
+def test_judges_and_sheets_that_cannot_be_are_refused(cli, core, data, words, said):
+    found = cli("eval", "--data", data, *words)
+    assert found.code != 0 and said in found.error and not core.loads

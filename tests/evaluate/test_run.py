@@ -17,6 +17,7 @@ from PIL import Image
 from unif2ace_core.config import ModelConfig
 from unif2ace_core.data.attributes import BINARY
 from unif2ace_core.errors import UserError
+from unif2ace_core.evaluate.judge import Judge, JudgeConfig
 from unif2ace_core.evaluate.run import SUITES, answers_agreement, run_suites
 from unif2ace_core.experts.align import whole_image
 from unif2ace_core.experts.clip import ClipConfig, ClipEncoder, ClipExpert, ClipFeatures
@@ -24,6 +25,7 @@ from unif2ace_core.experts.locate import Face
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.tokens.codec import Codec, CodecConfig
 from unif2ace_core.tokens.text import TextTokenizer
+from unif2ace_core.weights.parts import save_part
 from unif2ace_core.weights.resolve import GenerationDefaults, LoadedModel
 
 
@@ -70,10 +72,31 @@ def model() -> LoadedModel:
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small judge that has learned nothing."""
+    torch.manual_seed(1)
+    folder, config = tmp_path_factory.mktemp("judge"), JudgeConfig(pixels=32, widths=(8, 8), depths=(1, 1))
+    save_part(folder, "judge", Judge(config), config)
+    return folder
+
+
 @pytest.mark.slow
-def test_every_suite_reports_plain_json_with_n_split_seed_and_versions(model: LoadedModel, data: Path) -> None:
+def test_every_suite_reports_plain_json_with_n_split_seed_and_versions(
+    model: LoadedModel, data: Path, judge: Path, tmp_path: Path
+) -> None:
     seen: list[tuple[str, int, int]] = []
-    found = run_suites(list(SUITES), model, data, limit=4, seed=1, on_progress=lambda *args: seen.append(args))
+    sheet = tmp_path / "sheet.png"
+    found = run_suites(
+        list(SUITES),
+        model,
+        data,
+        limit=4,
+        seed=1,
+        on_progress=lambda *args: seen.append(args),
+        judge=judge,
+        sheet=sheet,
+    )
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found["suites"]) == set(SUITES) == {suite for suite, _, _ in seen}
     assert all(part["n"] > 0 for part in found["suites"].values())
@@ -83,6 +106,8 @@ def test_every_suite_reports_plain_json_with_n_split_seed_and_versions(model: Lo
     assert found["suites"]["generation"]["n"] == found["suites"]["answers"]["n"] == 4
     assert found["suites"]["conditions"]["n"] == 4 * len(found["suites"]["conditions"]["by_condition"])
     assert found["suites"]["descriptions"]["n"] == 4 and "reconstructed" in found["suites"]["generation"]
+    assert "kid" in found["suites"]["generation"]["judged"] and found["suites"]["prompts"]["n"] == 4
+    assert Image.open(sheet).size == (4 * 32, 64)
     nats = found["suites"]["likelihood"]["captions"]["nats_per_code"]
     assert 0 < nats < 2 * found["suites"]["likelihood"]["captions"]["uniform_nats_per_code"]
 
@@ -115,11 +140,11 @@ class Published(ClipExpert):
 
 
 def test_a_tower_without_attributes_is_measured_without_them(
-    model: LoadedModel, data: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    model: LoadedModel, data: Path, judge: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("unif2ace_core"), "propagate", True)  # the command line turns it off
     caplog.set_level(logging.INFO, "unif2ace_core")
-    found = run_suites(list(SUITES), replace(model, clip=Published()), data, limit=4)
+    found = run_suites(list(SUITES), replace(model, clip=Published()), data, limit=4, judge=judge)
     assert found["suites"]["generation"]["fid"] >= 0 and "prompt_agreement" not in found["suites"]["generation"]
     assert found["extractor"] == "the model's CLIP tower: mean patch and embedding"
     assert "reads no attributes" in caplog.text

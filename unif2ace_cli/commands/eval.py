@@ -6,6 +6,7 @@ import json as json_module
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,6 +65,25 @@ def run(
             help="Put the figures of the paper beside the measured ones, and say which may be compared.",
         ),
     ] = False,
+    judge: Annotated[
+        Path | None,
+        typer.Option(
+            "--judge",
+            metavar="DIR",
+            show_default=False,
+            help="Another network to look at generated faces, an export of 'unif2ace train judge'.",
+        ),
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            "--sheet",
+            metavar="FILE.png",
+            rich_help_panel=options.OUTPUT_PANEL,
+            show_default=False,
+            help="Suite nearest: write twelve faces over their nearest training photos.",
+        ),
+    ] = None,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
     debug: options.DebugOption = False,
@@ -75,7 +95,8 @@ def run(
 
     answers: agreement of `ask` with the labels. conditions: the same on other cameras and on spoiled
     pictures, --limit questions a row. descriptions: precision and recall of `describe`. generation: KID and
-    FID against photos. likelihood: bound in nats. codec: reconstruction. Prints a table; --json the report.
+    FID against photos. prompts: do faces show what prompts ask for. nearest: are they copies of training
+    photos. likelihood: bound in nats. codec: reconstruction. Prints a table; --json the report.
     ablation, by name only: trains small models without one part of the method each, --limit steps of three seeds,
     and compares them; its folder --output keeps the runs, so that it can be stopped.
 
@@ -99,9 +120,14 @@ def run(
         if output.is_dir():
             raise UsageError(f"--output {output} is a folder; give a file such as {output / 'report.json'}")
         outputs.check_writable(output)
+    if sheet is not None:
+        check_sheet(sheet, suites or list(options.SUITES))
+    if judge is not None and not (judge / "judge.safetensors").is_file():
+        raise UsageError(f"--judge {judge} has no judge.safetensors; give an export of 'unif2ace train judge'")
     loaded = models.load(reporter, model, device, quantize=quantize)
     drawing = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler)
-    report = measure(reporter, loaded, suites or [], data, split.value, limit, seed, drawing)
+    settings = Settings(split.value, limit, seed, drawing, judge, sheet)
+    report = measure(reporter, loaded, suites or [], data, settings)
     if loaded.quantization:
         report["quantization"] = loaded.quantization
     if paper:
@@ -124,22 +150,33 @@ def check_suites(names: list[str]) -> None:
         raise UsageError(f"no suite '{unknown[0]}'; choose from {', '.join(options.SUITES)}")
 
 
-def measure(
-    reporter: Reporter,
-    loaded: Any,
-    names: list[str],
-    data: Path,
-    split: str,
-    limit: int | None,
-    seed: int,
-    drawing: Any = None,
-) -> dict[str, Any]:
-    """The core's report on the suites, with progress meanwhile; `drawing` says how faces are sampled."""
+def check_sheet(sheet: Path, suites: list[str]) -> None:
+    """Refuse a sheet that can't be written, or that no suite draws."""
+    if "nearest" not in suites:
+        raise UsageError("--sheet is drawn by suite nearest; name it too")
+    if sheet.suffix.lower() != ".png":
+        raise UsageError(f"--sheet {sheet} is no PNG; give a name such as {sheet.with_suffix('.png').name}")
+    outputs.check_writable(sheet)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How suites measure, as `unif2ace_core.evaluate.run.run_suites` takes it."""
+
+    split: str = "val"
+    limit: int | None = None
+    seed: int = 0
+    sampling: Any = None  # of generated faces
+    judge: Path | None = None
+    sheet: Path | None = None
+
+
+def measure(reporter: Reporter, loaded: Any, names: list[str], data: Path, settings: Settings) -> dict[str, Any]:
+    """The core's report on the suites, with progress meanwhile."""
     from unif2ace_core.evaluate.run import run_suites
 
-    chosen = names or list(options.SUITES)
     with suite_progress(reporter) as show:
-        return run_suites(chosen, loaded, data, split=split, limit=limit, seed=seed, on_progress=show, sampling=drawing)
+        return run_suites(names or list(options.SUITES), loaded, data, on_progress=show, **vars(settings))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from unif2ace_cli import models, options, outputs
-from unif2ace_cli.commands.eval import DETAILS, measure
+from unif2ace_cli.commands.eval import DETAILS, Settings, measure
 from unif2ace_cli.console import Reporter, UsageError
 from unif2ace_core.errors import UserError
 
@@ -100,7 +100,7 @@ def compare(reporter: Reporter, source: str, output: Path, device: options.Devic
     with reporter.status("Comparing answers"):
         agreement = answers_agreement(before, after, data, n=limit)
     scores = [
-        dict(scores_of(measure(reporter, loaded, ["answers"], data, "val", SCORED, seed=0)["suites"]))
+        dict(scores_of(measure(reporter, loaded, ["answers"], data, Settings(limit=SCORED))["suites"]))
         for loaded in (before, after)
     ]
     return Change(agreement, {name: (scores[0][name], scores[1].get(name)) for name in scores[0]})

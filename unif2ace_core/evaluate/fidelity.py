@@ -3,7 +3,8 @@
     captions of held-out photos -> generate -> features of an injected extractor -> KID, FID against photos
                                             `-> attribute head -> agreement with what the caption named
 
-The default extractor is the embedded CLIP tower: its numbers rank models of this project and can't be
+Two pairs of eyes look at the pictures: the model's own CLIP tower and the judge, a network trained apart from the
+model (evaluate/judge.py), whose figures stand under `judged`. Both rank models of this project; their numbers can't be
 compared with those of an Inception network. The KID between training and held-out photos is the floor that a
 perfect generator reaches, that of the codec's reconstructions what its pictures cost alone, the reading of the
 photos themselves the ceiling of the agreement.
@@ -37,6 +38,23 @@ AGREEMENT = (
     "Male", "Young", "Smiling", "Eyeglasses", "Wearing_Hat", "Black_Hair", "Blond_Hair", "Gray_Hair", "Bald",
     "Bangs",    "No_Beard", "Goatee", "Mustache", "Heavy_Makeup", "Wearing_Earrings", "Mouth_Slightly_Open",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What looks at pictures: features to compare sets by and, where it knows them, attributes."""
+
+    features: Extractor
+    read: Reader | None = None
+
+
+@dataclass(frozen=True)
+class Photos:
+    """What generated pictures are held against, uint8 (n, H, W, 3) each."""
+
+    held_out: Tensor
+    prompted: Tensor  # those that the prompts tell of, in their order
+    train: Tensor  # training photos, for the floor; may be empty
 
 
 @dataclass(frozen=True)
@@ -162,42 +180,61 @@ def beside_reconstructions(
 def measure(
     asked: Sequence[Prompt],
     draw: Draw,
-    held_out: Tensor,
-    prompted: Tensor,
-    train: Tensor,
-    extractor: Extractor,
-    read: Reader | None,
+    photos: Photos,
+    eyes: Eyes,
     generator: torch.Generator,
     on_progress: Callable[[int, int], None] | None = None,
     reconstruct: Reconstruct | None = None,
+    judge: Eyes | None = None,
 ) -> dict[str, Any]:
     """The suite's metrics.
 
     Args:
         asked: prompts.
         draw: generates the pictures.
-        held_out: (n, H, W, 3) uint8 photos to compare with.
-        prompted: (n, H, W, 3) uint8 photos that the prompts tell of, in their order.
-        train: (n, H, W, 3) uint8 training photos, for the floor; may be empty.
-        extractor: features.
-        read: attribute head, or None.
+        photos: to compare with.
+        eyes: the model's own.
         generator: for KID's subsets.
         on_progress: told (done, total) pictures.
         reconstruct: the codec, or None.
+        judge: a second pair of eyes; it looks last, so that the other figures do not depend on it.
     """
+    images = drawn_pictures(draw, [(prompt.text, prompt.seed) for prompt in asked], on_progress)
+    found = {"n": len(images), **compared(asked, images, photos, eyes, generator, reconstruct)}
+    if judge is not None:
+        found["judged"] = compared(asked, images, photos, judge, generator, reconstruct)
+    return found
+
+
+def drawn_pictures(
+    draw: Draw, asked: Sequence[tuple[str, int]], on_progress: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """The pictures of (prompt, seed) pairs, uint8 (n, H, W, 3)."""
     pictures: list[Tensor] = []
-    for picture in draw([(prompt.text, prompt.seed) for prompt in asked]):
+    for picture in draw(asked):
         pictures.append(picture)
         if on_progress:
             on_progress(len(pictures), len(asked))
-    images = torch.stack(pictures)
-    made, real = extract(images, extractor), extract(held_out, extractor)
-    result: dict[str, Any] = {"n": len(images), **distances(made, real, generator)}
-    if len(train) > 1:
-        result["floor_train_photos"] = distances(extract(train, extractor), real, generator)
-    if reconstruct is not None and len(held_out) >= 4:  # drawn last: the figures above do not depend on it
-        result |= beside_reconstructions(result["kid"], held_out, real, reconstruct, extractor, generator)
-    if read is not None:
-        result["prompt_agreement"] = agreement(asked, images, read)
-        result["prompt_agreement_of_photos"] = agreement(asked, prompted, read)
+    return torch.stack(pictures)
+
+
+def compared(
+    asked: Sequence[Prompt],
+    images: Tensor,
+    photos: Photos,
+    eyes: Eyes,
+    generator: torch.Generator,
+    reconstruct: Reconstruct | None,
+) -> dict[str, Any]:
+    """What one pair of eyes makes of pictures (n, H, W, 3) uint8."""
+    made, real = extract(images, eyes.features), extract(photos.held_out, eyes.features)
+    result = distances(made, real, generator)
+    if len(photos.train) > 1:
+        result["floor_train_photos"] = distances(extract(photos.train, eyes.features), real, generator)
+    if reconstruct is not None and len(real) >= 4:  # drawn last: the figures above do not depend on it
+        held_out = photos.held_out
+        result |= beside_reconstructions(result["kid"], held_out, real, reconstruct, eyes.features, generator)
+    if eyes.read is not None:
+        result["prompt_agreement"] = agreement(asked, images, eyes.read)
+        result["prompt_agreement_of_photos"] = agreement(asked, photos.prompted, eyes.read)
     return result

@@ -4,6 +4,8 @@
     conditions     the same on other cameras and on spoiled pictures
     descriptions   precision and recall of what `describe` says
     generation     KID and FID of generated and of reconstructed faces, agreement with their prompts
+    prompts        whether faces show what their prompts ask for, one attribute at a time and five at once
+    nearest        how near generated faces are to training photos
     likelihood     bound on the negative log-likelihood of held-out codes
     codec          reconstruction
 
@@ -15,8 +17,9 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +28,25 @@ from torch import Tensor
 
 from unif2ace_core import __version__
 from unif2ace_core.data.captions import caption
+from unif2ace_core.data.pixels import aligned_pixels
 from unif2ace_core.data.sets import preferred_sources, read_split
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
-from unif2ace_core.evaluate import answers, codec, conditions, descriptions, fidelity, likelihood
+from unif2ace_core.evaluate import answers, codec, conditions, descriptions, fidelity, likelihood, nearest, obedience
+from unif2ace_core.evaluate.adapters import (
+    BATCH,
+    asker,
+    attribute_reader,
+    clip_extractor,
+    describer,
+    drawer,
+    encoder,
+    extractor_name,
+    reconstructor,
+)
+from unif2ace_core.evaluate.judge import Judge, load_judge
 from unif2ace_core.evaluate.photos import aligned_photos, draw, located_photos, photo_pixels, pixels_of
-from unif2ace_core.experts.clip import read_attributes
-from unif2ace_core.tokens.codec import to_image_tensor, to_pixels
+from unif2ace_core.tokens.codec import to_image_tensor
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,8 +56,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BATCH = 32
 LOCATED = ("emotion", "gender.celebahq", "gender.lfw")  # sections asked again through the model's locator
+GENERATING = {"generation", "prompts", "nearest"}  # suites that draw faces
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -57,7 +72,14 @@ class Context:
     seed: int
     extractor: fidelity.Extractor | None
     progress: Callable[[int, int], None]
-    sampling: GenerateOptions | None = None  # of suite generation; None: the model's own
+    sampling: GenerateOptions | None = None  # of suites that generate; None: the model's own
+    judge_folder: Path | None = None  # None: the judge of the package
+    sheet: Path | None = None  # picture of suite nearest
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The network that looks at pictures beside the model's own."""
+        return load_judge(self.judge_folder)
 
     def records(self, sources: Sequence[str] | None = None, split: str | None = None) -> Sequence[FaceRecord]:
         """Records of the split, of the preferred sources where the data folder has them."""
@@ -175,15 +197,43 @@ def run_generation(context: Context) -> dict[str, Any]:
     return fidelity.measure(
         asked,
         drawer(context.model, context.sampling),
-        held_out=pixels_of(chosen.values()),
-        prompted=pixels_of(chosen[prompt.record.key] for prompt in asked),
-        train=photo_pixels(context.data, train, context.pixels) if train else torch.empty(0),
-        extractor=extractor_of(context),
-        read=attribute_reader(context.model),
-        reconstruct=reconstructor(context.model),
-        generator=context.generator(),
-        on_progress=context.progress,
+        fidelity.Photos(
+            held_out=pixels_of(chosen.values()),
+            prompted=pixels_of(chosen[prompt.record.key] for prompt in asked),
+            train=photo_pixels(context.data, train, context.pixels) if train else torch.empty(0),
+        ),
+        fidelity.Eyes(extractor_of(context), attribute_reader(context.model)),
+        context.generator(),
+        context.progress,
+        reconstructor(context.model),
+        fidelity.Eyes(context.judge.features, context.judge.read),
     )
+
+
+def run_prompts(context: Context) -> dict[str, Any]:
+    """See `obedience`; the limit counts generated pictures."""
+    records = answers.human_labelled(context.records(fidelity.SOURCES))
+    asked = obedience.plan(records, context.rng(), context.count(obedience.COUNT))
+    images = _drawn(context, [(each.text, each.seed) for each in asked])
+    photos = photo_pixels(context.data, records, context.pixels)
+    return obedience.report(asked, images, context.judge.read, context.generator(), records, photos)
+
+
+def run_nearest(context: Context) -> dict[str, Any]:
+    """See `nearest`; the limit counts generated pictures, and held-out photos."""
+    rng, count = context.rng(), context.count(nearest.COUNT)
+    held_out, train = context.records(fidelity.SOURCES), context.records(fidelity.SOURCES, "train")
+    if not held_out or not train:
+        raise context.nothing("photos beside training photos")
+    images = _drawn(context, [(prompt.text, prompt.seed) for prompt in fidelity.prompts(held_out, count, rng)])
+    real = photo_pixels(context.data, draw(held_out, count, rng), context.pixels)
+    known = aligned_pixels(context.data, train, context.pixels)
+    return nearest.measure(images, real, known, context.judge.features, context.sheet)
+
+
+def _drawn(context: Context, asked: Sequence[tuple[str, int]]) -> Tensor:
+    """The pictures of (prompt, seed) pairs, uint8 (n, H, W, 3)."""
+    return fidelity.drawn_pictures(drawer(context.model, context.sampling), asked, context.progress)
 
 
 def run_likelihood(context: Context) -> dict[str, Any]:
@@ -239,71 +289,11 @@ SUITES: dict[str, Callable[[Context], dict[str, Any]]] = {
     "conditions": run_conditions,
     "descriptions": run_descriptions,
     "generation": run_generation,
+    "prompts": run_prompts,
+    "nearest": run_nearest,
     "likelihood": run_likelihood,
     "codec": run_codec,
 }
-
-
-# --- The model as functions ----------------------------------------------------------------------------
-
-
-def asker(model: LoadedModel) -> answers.Ask:
-    """`ask` of the model on aligned photos, as text."""
-    from unif2ace_core.tasks.understand import ask
-
-    def say(pairs: Sequence[answers.Pair]) -> Iterable[str]:
-        return [answer.answer for answer in ask(model, pairs, batch_size=BATCH)]
-
-    return say
-
-
-def describer(model: LoadedModel) -> descriptions.Describe:
-    """`describe` of the model on aligned photos, as text."""
-    from unif2ace_core.tasks.understand import describe
-
-    return lambda images: [found.description for found in describe(model, images, batch_size=BATCH)]
-
-
-def drawer(model: LoadedModel, sampling: GenerateOptions | None = None) -> fidelity.Draw:
-    """`generate` of the model with these options, else its own, as uint8 (H, W, 3)."""
-    from unif2ace_core.tasks.generate import GenerateOptions, GenerateRequest, generate
-
-    def pictures(asked: Sequence[tuple[str, int]]) -> Iterator[Tensor]:
-        requests = [GenerateRequest(prompt=text, seed=seed) for text, seed in asked]
-        for made in generate(model, requests, sampling or GenerateOptions(), batch_size=BATCH):
-            yield pixels_of([made.image.convert("RGB")])[0]
-
-    return pictures
-
-
-def encoder(model: LoadedModel) -> Callable[[Tensor], Tensor]:
-    """Images (B, 3, H, W) in [-1, 1] -> codes (B, N), on the model's device."""
-    return lambda images: model.codec.encode(images.to(model.device))
-
-
-def reconstructor(model: LoadedModel) -> Callable[[Tensor], Tensor]:
-    """Images (B, 3, H, W) in [-1, 1] -> what the codec makes of them, in 8 bits as generated pictures are."""
-    encode = encoder(model)
-
-    @torch.no_grad()
-    def reconstruct(images: Tensor) -> Tensor:
-        return to_image_tensor(to_pixels(model.codec.decode(encode(images)))).cpu()
-
-    return reconstruct
-
-
-def clip_extractor(model: LoadedModel) -> fidelity.Extractor | None:
-    """Pooled features (B, D) of the model's CLIP tower, or None without a tower."""
-    tower = model.clip
-    if tower is None:
-        return None
-    return lambda images: tower.features(images.to(model.device)).pooled
-
-
-def extractor_name(model: LoadedModel) -> str:
-    """What the numbers of the model's own extractor are of."""
-    published = model.clip is not None and not model.clip.labelled
-    return f"the model's CLIP tower: mean patch and {'embedding' if published else 'summary'}"
 
 
 def extractor_of(context: Context) -> fidelity.Extractor:
@@ -312,20 +302,6 @@ def extractor_of(context: Context) -> fidelity.Extractor:
     if found is None:
         raise UserError("the model has no CLIP expert for KID and FID; give an extractor or another model")
     return found
-
-
-def attribute_reader(model: LoadedModel) -> fidelity.Reader | None:
-    """Probabilities of the model's attribute head, or None without it."""
-    tower = model.clip
-    if tower is None or not tower.labelled:
-        logger.info("the model's CLIP expert reads no attributes: agreement with the prompts is left out")
-        return None
-
-    @torch.no_grad()
-    def read(images: Tensor) -> dict[str, Tensor]:
-        return read_attributes(tower.features(images.to(model.device)).attributes)
-
-    return read
 
 
 # --- Entry points --------------------------------------------------------------------------------------
@@ -342,6 +318,8 @@ def run_suites(
     on_progress: OnProgress | None = None,
     extractor: fidelity.Extractor | None = None,
     sampling: GenerateOptions | None = None,
+    judge: Path | None = None,
+    sheet: Path | None = None,
 ) -> dict[str, Any]:
     """Measure a model; the report is plain JSON.
 
@@ -356,6 +334,8 @@ def run_suites(
         on_progress: told (suite, done, total).
         extractor: features for KID and FID, (B, 3, H, W) in [-1, 1] -> (B, D); None: the model's CLIP tower.
         sampling: how faces are generated; None: as the model's config says.
+        judge: folder with judge.safetensors, an export of recipe judge; None: the judge of the package.
+        sheet: where suite nearest writes faces over their nearest training photos; None: nowhere.
 
     Raises:
         UserError: unknown suite, or data that a suite needs is missing.
@@ -371,7 +351,7 @@ def run_suites(
             if on_progress:
                 on_progress(suite, done, total)
 
-        context = Context(loaded, Path(data), split, limit, seed, extractor, progress, sampling)
+        context = Context(loaded, Path(data), split, limit, seed, extractor, progress, sampling, judge, sheet)
         found[name] = SUITES[name](context)
     return {
         "model": loaded.name,
@@ -381,7 +361,7 @@ def run_suites(
         "device": str(loaded.device),
         "extractor": extractor_name(loaded) if extractor is None else "injected",
         "versions": {"unif2ace": __version__, "model": loaded.version, "torch": str(torch.__version__)},
-        **({"sampling": sampled(loaded, sampling)} if "generation" in names else {}),
+        **({"sampling": sampled(loaded, sampling)} if GENERATING & set(names) else {}),
         "suites": found,
     }
 
