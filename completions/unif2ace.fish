@@ -74,7 +74,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from train' -l quiet -s q -d 'No
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l debug -d 'Show the traceback of an error'
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l help -s h -d 'Show this message and exit'
 
-complete -c unif2ace -n '__fish_seen_subcommand_from eval' -a 'answers conditions descriptions generation prompts nearest likelihood codec ablation'
+complete -c unif2ace -n '__fish_seen_subcommand_from eval' -a 'answers conditions descriptions generation prompts nearest likelihood codec routing ablation'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l data -x -a '(__fish_complete_directories)' -d 'Folder with NAME.csv beside NAME.zip, a set made by unif2ace data, or one on the hub (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l split -x -a 'train val' -d 'Part of the data'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l limit -x -d 'Use about N items per suite'

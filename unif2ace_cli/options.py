@@ -19,7 +19,9 @@ CAPTION_STYLES = ("dense", "medium", "short", "tags")
 """Names in unif2ace_core.data.stages.texts.STYLES; a test compares."""
 PRESETS = ("mini", "base", "1.8b")
 """Names in unif2ace_core.config.PRESETS; a test compares."""
-SUITES = ("answers", "conditions", "descriptions", "generation", "prompts", "nearest", "likelihood", "codec")
+SUITES = (
+    "answers", "conditions", "descriptions", "generation", "prompts", "nearest", "likelihood", "codec", "routing",
+)  # fmt: skip
 """Names in unif2ace_core.evaluate.run.SUITES; a test compares."""
 ABLATION = "ablation"
 """What `eval` takes beside them, alone."""

@@ -96,7 +96,8 @@ def run(
     answers: agreement of `ask` with the labels. conditions: the same on other cameras and on spoiled
     pictures, --limit questions a row. descriptions: precision and recall of `describe`. generation: KID and
     FID against photos. prompts: do faces show what prompts ask for. nearest: are they copies of training
-    photos. likelihood: bound in nats. codec: reconstruction. Prints a table; --json the report.
+    photos. likelihood: bound in nats. codec: reconstruction. routing: which experts fire. Prints a table;
+    --json the report.
     ablation, by name only: trains small models without one part of the method each, --limit steps of three seeds,
     and compares them; its folder --output keeps the runs, so that it can be stopped.
 

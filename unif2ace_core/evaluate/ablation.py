@@ -44,20 +44,24 @@ class Variant:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
+# of every run: an eighth of preset mini, so that a run takes minutes and there can be many
+_SMALL = {"width": "128", "layers": "4", "ffn": "512", "rotary": "16", "expert_hidden": "96", "resampler": "32"}
+
+
 def resized(**sizes: str) -> dict[str, str]:
-    """Settings that change sizes of the preset."""
-    return {"sizes": ",".join(f"{name}:{value}" for name, value in sizes.items())}
+    """Settings that change sizes of the small model that is trained."""
+    return {"sizes": ",".join(f"{name}:{value}" for name, value in (_SMALL | sizes).items())}
 
 
 # one expert for each task, as wide as two of four: a dense layer of equal active FLOPs
-_DENSE = {"experts": "1", "top_k": "1", "expert_hidden": "384"}
+_DENSE = {"experts": "1", "top_k": "1", "expert_hidden": "192"}
 _STILL = {"sequence_t2i": COPIES, "sequence_mmu": COPIES}
 
 VARIANTS: dict[str, Variant] = {
-    WHOLE: Variant("D3Diff, both mixtures, both experts, top 2"),
-    "mask only": Variant("loss", {"terms": "mask"}),
-    "score only": Variant("loss", {"terms": "score"}),
-    "unnormalized": Variant("loss", {"mode": "unnormalized"}),
+    WHOLE: Variant("D3Diff, both mixtures, both experts, top 2", resized()),
+    "mask only": Variant("loss", resized() | {"terms": "mask"}),
+    "score only": Variant("loss", resized() | {"terms": "score"}),
+    "unnormalized": Variant("loss", resized() | {"mode": "unnormalized"}),
     "no mixture": Variant("mixtures", resized(**_DENSE, **_STILL)),
     "token level only": Variant("mixtures", resized(**_STILL)),
     "sequence level only": Variant("mixtures", resized(**_DENSE)),

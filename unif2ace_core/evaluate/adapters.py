@@ -15,7 +15,10 @@ from unif2ace_core.experts.clip import read_attributes
 from unif2ace_core.tokens.codec import to_image_tensor, to_pixels
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from unif2ace_core.tasks.generate import GenerateOptions
+    from unif2ace_core.tasks.understand import Photos
     from unif2ace_core.weights.resolve import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -55,6 +58,13 @@ def drawer(model: LoadedModel, sampling: GenerateOptions | None = None) -> fidel
 def encoder(model: LoadedModel) -> Callable[[Tensor], Tensor]:
     """Images (B, 3, H, W) in [-1, 1] -> codes (B, N), on the model's device."""
     return lambda images: model.codec.encode(images.to(model.device))
+
+
+def photos_encoder(model: LoadedModel) -> Callable[[Sequence[Image.Image]], Photos]:
+    """Aligned photos -> codes and expert features."""
+    from unif2ace_core.tasks.understand import encode_photos
+
+    return lambda images: encode_photos(model, images)
 
 
 def reconstructor(model: LoadedModel) -> Callable[[Tensor], Tensor]:

@@ -8,6 +8,7 @@
     nearest        how near generated faces are to training photos
     likelihood     bound on the negative log-likelihood of held-out codes
     codec          reconstruction
+    routing        which experts fire in which layer
 
 The suites get what they measure as functions; this file alone puts the model's tasks into them, and nothing
 in the core imports it.
@@ -27,12 +28,23 @@ import torch
 from torch import Tensor
 
 from unif2ace_core import __version__
+from unif2ace_core.data import wordings
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.pixels import aligned_pixels
 from unif2ace_core.data.sets import preferred_sources, read_split
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
-from unif2ace_core.evaluate import answers, codec, conditions, descriptions, fidelity, likelihood, nearest, obedience
+from unif2ace_core.evaluate import (
+    answers,
+    codec,
+    conditions,
+    descriptions,
+    fidelity,
+    likelihood,
+    nearest,
+    obedience,
+    routing,
+)
 from unif2ace_core.evaluate.adapters import (
     BATCH,
     asker,
@@ -42,10 +54,12 @@ from unif2ace_core.evaluate.adapters import (
     drawer,
     encoder,
     extractor_name,
+    photos_encoder,
     reconstructor,
 )
 from unif2ace_core.evaluate.judge import Judge, load_judge
 from unif2ace_core.evaluate.photos import aligned_photos, draw, located_photos, photo_pixels, pixels_of
+from unif2ace_core.model.transformer import Features
 from unif2ace_core.tokens.codec import to_image_tensor
 
 if TYPE_CHECKING:
@@ -284,6 +298,25 @@ def run_codec(context: Context) -> dict[str, Any]:
     )
 
 
+def run_routing(context: Context) -> dict[str, Any]:
+    """See `routing`; the limit counts photos."""
+    model, rng = context.model, context.rng()
+    records = draw(answers.human_labelled(context.records(fidelity.SOURCES)), context.count(routing.COUNT), rng)
+    if not records:
+        raise context.nothing()
+    context.progress(0, len(records))
+    photos = photos_encoder(model)(list(aligned_photos(context.data, records, context.pixels).values()))
+    return routing.routed(
+        model.transformer,
+        photos.codes.cpu(),
+        [model.tokenizer.encode(caption(record, rng)) for record in records],
+        [model.tokenizer.encode(rng.choice(wordings.DESCRIBE)) for _ in records],
+        Features(clip=photos.clip, face=photos.face),
+        model.tokenizer.end,
+        context.generator(),
+    )
+
+
 SUITES: dict[str, Callable[[Context], dict[str, Any]]] = {
     "answers": run_answers,
     "conditions": run_conditions,
@@ -293,6 +326,7 @@ SUITES: dict[str, Callable[[Context], dict[str, Any]]] = {
     "nearest": run_nearest,
     "likelihood": run_likelihood,
     "codec": run_codec,
+    "routing": run_routing,
 }
 
 

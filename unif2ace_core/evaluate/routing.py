@@ -1,0 +1,83 @@
+"""Suite `routing`: which experts fire in which layer.
+
+    captions over half-masked codes -> transformer -> routing of the generation group
+    questions over photos           ->             -> routing of the understanding group
+
+Of the token level the share of choices that each expert got (even would be 1 / n), of the sequence level the mean
+gate of each (they sum to 1); `distinct` counts the expert pairs or triples that images chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unif2ace_core.config import Group, ModelConfig
+from unif2ace_core.evaluate.metrics import rounded
+from unif2ace_core.model.transformer import Features, Output, UniF2ace
+from unif2ace_core.tokens.sequence import Row, collate, mmu_row, t2i_row
+
+COUNT = 128  # photos where nothing else is said
+MASKED = 0.5  # share of the codes that generation does not see
+
+
+def half_masked(codes: Tensor, mask_id: int, generator: torch.Generator) -> Tensor:
+    """Codes (B, N) with about half of them replaced by the mask."""
+    return torch.where(torch.rand(codes.shape, generator=generator) < MASKED, mask_id, codes)
+
+
+@torch.no_grad()
+def routed(
+    model: UniF2ace,
+    codes: Tensor,
+    prompts: Sequence[Sequence[int]],
+    questions: Sequence[Sequence[int]],
+    features: Features,
+    end: int,
+    generator: torch.Generator,
+) -> dict[str, Any]:
+    """The suite's metrics for photos: codes (B, N), captions and questions in BPE ids, features of the photos."""
+    config = model.config
+    noise = torch.randn(len(codes), config.noise_tokens, config.noise_width, generator=generator)
+    hidden = half_masked(codes, config.codes, generator).tolist()
+    drawn = [t2i_row(prompt, seen, end, config) for prompt, seen in zip(prompts, hidden, strict=True)]
+    asked = [mmu_row(seen, [(question, None)], end, config) for seen, question in zip(codes.tolist(), questions)]
+    device = model.norm.weight.device
+    outputs = {Group.T2I: run(model, drawn, Features(noise=noise.to(device))), Group.MMU: run(model, asked, features)}
+    layers = [layer for layer in range(config.layers) if config.is_moe(layer)]
+    table = {
+        f"{group.name.lower()} layer {layer}": layer_row(output, number, group, config)
+        for group, output in outputs.items()
+        for number, layer in enumerate(layers)
+    }
+    return {"n": len(codes), "by_layer": table}
+
+
+def run(model: UniF2ace, rows: Sequence[Row], features: Features) -> Output:
+    """A forward pass over rows of one task."""
+    batch, device = collate(rows, model.config), model.norm.weight.device
+    ids, positions, mask, group, span = (
+        t.to(device) for t in (batch.ids, batch.positions, batch.mask, batch.group, batch.span)
+    )
+    return model(ids, positions, mask, group, span, features)
+
+
+def layer_row(output: Output, number: int, group: Group, config: ModelConfig) -> dict[str, float | int | None]:
+    """Shares of the token experts and mean gates of the sequence experts of one MoE layer."""
+    name = group.name.lower()
+    load = output.routings[number][name].load().chosen.float().cpu()
+    gates = output.gates[number][name].float().cpu()
+    experts = config.sequence_t2i if group is Group.T2I else config.sequence_mmu
+    shares = {f"token {index}": rounded(share) for index, share in enumerate((load / load.sum()).tolist())}
+    means = {label: rounded(value) for label, value in zip(labels(experts), gates.mean(0).tolist())}
+    return {**shares, **means, "distinct": len({tuple(row) for row in (gates > 0).tolist()})}
+
+
+def labels(experts: Sequence[str]) -> list[str]:
+    """Names of sequence experts, numbered where there are several of a kind."""
+    several = {name for name in experts if experts.count(name) > 1}
+    seen: Mapping[str, list[int]] = {name: [i for i, each in enumerate(experts) if each == name] for name in several}
+    return [f"{n} {seen[n].index(i) + 1}" if n in several else n for i, n in enumerate(experts)]
