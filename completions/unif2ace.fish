@@ -86,7 +86,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l guidance-schedule 
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l temperature -x -d 'Randomness'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l sampler -x -a 'maskgit ancestral euler first_hitting remdm halton moment' -d 'maskgit, ancestral, euler, first_hitting, remdm, halton, moment'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l paper -d 'Put the figures of the paper beside the measured ones, and say which may be compared'
-complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l judge -x -a '(__fish_complete_directories)' -d 'Another network to look at generated faces, an export of unif2ace train judge'
+complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l judge -x -a '(__fish_complete_directories)' -d 'Another attribute classifier for generation, prompts and nearest, by unif2ace train judge'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l sheet -r -F -d 'Suite nearest'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l json -d 'Print one JSON object a line'
 complete -c unif2ace -n '__fish_seen_subcommand_from eval' -l quiet -s q -d 'No notes and no progress'

@@ -195,7 +195,10 @@ def test_judge_and_sheet_reach_the_core(cli, core, data, tmp_path):
     [
         (("nearest", "--judge", "nowhere"), "--judge nowhere has no judge.safetensors"),
         (("nearest", "--sheet", "sheet.jpg"), "--sheet sheet.jpg is no PNG; give a name such as sheet.png"),
+        (("nearest", "--sheet", "."), "--sheet . is no PNG"),
         (("answers", "--sheet", "sheet.png"), "--sheet is drawn by suite nearest"),
+        (("answers", "--judge", "nowhere"), "--judge looks at generated faces"),
+        (("ablation", "--judge", "nowhere"), "--judge looks at generated faces"),
     ],
 )
 def test_judges_and_sheets_that_cannot_be_are_refused(cli, core, data, words, said):

@@ -80,6 +80,10 @@ def test_a_stopped_ablation_goes_on_and_keeps_figures_only(tmp_path: Path) -> No
     assert not (tmp_path / "running").exists()
     with pytest.raises(UserError, match="is a run of 5 steps; give --limit 5"):
         run(Plan(tmp_path, 6, variants=PAIR), again.train, again.measure, quiet)
+    kept = plan.file(WHOLE, 0)
+    kept.write_text(kept.read_text().replace("width:128", "width:256"))
+    with pytest.raises(UserError, match="a run with other settings"):
+        run(plan, again.train, again.measure, quiet)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

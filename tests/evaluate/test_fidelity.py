@@ -12,7 +12,7 @@ from torch import Tensor
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.evaluate import codec, fidelity
-from unif2ace_core.evaluate.fidelity import Eyes, Prompt, agreement, named_value, prompts
+from unif2ace_core.evaluate.fidelity import Observer, Prompt, agreement, named_value, prompts
 
 
 def record(number: int = 0, **labels: str) -> FaceRecord:
@@ -99,7 +99,7 @@ def test_a_generator_of_real_photos_is_at_the_floor_and_another_is_not() -> None
 
     found = [
         fidelity.measure(
-            asked, draws(pictures), real(), Eyes(extractor), torch.Generator().manual_seed(0),
+            asked, draws(pictures), real(), Observer(extractor), torch.Generator().manual_seed(0),
         )
         for pictures in (photos(150, 3), photos(150, 3, 60))
     ]  # fmt: skip
@@ -109,17 +109,17 @@ def test_a_generator_of_real_photos_is_at_the_floor_and_another_is_not() -> None
     assert found[1]["kid"] > 10 * abs(found[0]["kid"]) and found[1]["fid"] > found[0]["fid"]
 
 
-def beside(reconstruct, shift: int = 60, judge: Eyes | None = None) -> dict:  # type: ignore[no-untyped-def]
+def beside(reconstruct, shift: int = 60, judge: Observer | None = None) -> dict:  # type: ignore[no-untyped-def]
     """The suite on a generator of shifted photos, beside this reconstruction of the held-out ones."""
     asked = prompts([record(i, Male="yes") for i in range(150)], 150, random.Random(0))
     return fidelity.measure(
-        asked, lambda pairs: iter(photos(150, 3, shift)), real(), Eyes(extractor), torch.Generator().manual_seed(0),
+        asked, lambda pairs: iter(photos(150, 3, shift)), real(), Observer(extractor), torch.Generator().manual_seed(0),
         reconstruct=reconstruct, judge=judge,
     )  # fmt: skip
 
 
 def test_a_judge_looks_too_and_changes_no_other_figure() -> None:
-    alone, both = beside(None), beside(None, judge=Eyes(lambda images: images.mean((2, 3))))
+    alone, both = beside(None), beside(None, judge=Observer(lambda images: images.mean((2, 3))))
     assert {name: both[name] for name in alone} == alone
     assert both["judged"]["kid"] != alone["kid"] and set(both["judged"]) < set(alone)
 

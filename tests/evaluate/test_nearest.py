@@ -23,18 +23,27 @@ def features(images: Tensor) -> Tensor:
     return images.flatten(1)
 
 
-def test_a_copying_generator_is_nearer_than_photos_that_were_never_seen() -> None:
-    train = photos(200, 0)
-    honest = measure(photos(100, 1), photos(100, 2), train.numpy(), features)
-    copied = measure(train[:100], photos(100, 2), train.numpy(), features)
-    assert copied["generated_to_train"]["least"] == 0 and copied["share_nearer"] == 1.0
-    assert honest["share_nearer"] < 0.2 and honest["generated_to_train"]["median"] > 0
+def measured(images: Tensor, train: Tensor, **options: Path) -> dict:
+    generator = torch.Generator().manual_seed(0)
+    return measure(images, photos(150, 2), train.numpy(), features, lambda part: part, generator, **options)
+
+
+def test_copies_are_told_from_faces_that_were_never_seen() -> None:
+    train = photos(400, 0)
+    honest, copied = measured(photos(150, 1), train), measured(train[:150], train)
+    assert copied["generated_to_train"]["least"] == 0 and copied["share_nearer"]["share"] == 1.0
+    low, high = honest["share_nearer"]["interval"]
+    assert low < 0.05 < high and honest["copies_nearer"]["share"] == 1.0
     assert copied["held_out_to_train"] == honest["held_out_to_train"]
+
+
+def test_few_faces_have_no_share() -> None:
+    assert measured(photos(20, 1), photos(400, 0))["share_nearer"] == {"share": None, "interval": [None, None]}
 
 
 def test_the_sheet_shows_each_face_over_its_nearest_photo(tmp_path: Path) -> None:
     train, path = photos(30, 0), tmp_path / "sheet.png"
-    measure(train[[3, 8, 5, 1, 2, 4, 9]], photos(20, 2), train.numpy(), features, path)
+    measured(train[[3, 8, 5, 1, 2, 4, 9]], train, sheet=path)
     sheet = np.asarray(Image.open(path))
     assert sheet.shape == (2 * 8, 6 * 4, 3)
     assert (sheet[:4] == sheet[4:8]).all() and (sheet[:4, 4:8] == train[8].numpy()).all()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from unif2ace_core.config import ModelConfig
-from unif2ace_core.evaluate.routing import labels, routed
+from unif2ace_core.evaluate.routing import Asked, labels, routed
 from unif2ace_core.model.transformer import Features, UniF2ace
 
 PHOTOS = 5
@@ -22,7 +22,8 @@ def measured(model: UniF2ace) -> dict:
         clip=torch.randn(PHOTOS, 3, config.clip_width, generator=generator),
         face=torch.randn(PHOTOS, 1, config.face_width, generator=generator),
     )
-    return routed(model, codes, [[1, 2]] * PHOTOS, [[3]] * PHOTOS, features, 0, generator)
+    whole = Asked(codes, [[1, 2]] * PHOTOS, [[3]] * PHOTOS, features)
+    return routed(model, [whole, whole], 0, generator)
 
 
 @pytest.fixture
@@ -32,13 +33,14 @@ def model(tiny_config: ModelConfig) -> UniF2ace:
 
 def test_shares_and_gates_of_every_layer_add_up_to_one(model: UniF2ace) -> None:
     found = measured(model)
+    assert found["n"] == 2 * PHOTOS
     layers = [layer for layer in range(model.config.layers) if model.config.is_moe(layer)]
     assert list(found["by_layer"]) == [f"{group} layer {layer}" for group in ("t2i", "mmu") for layer in layers]
     for row in found["by_layer"].values():
         shares = [value for name, value in row.items() if name.startswith("token")]
         gates = [value for name, value in row.items() if not name.startswith(("token", "distinct"))]
         assert sum(shares) == pytest.approx(1, abs=1e-3) and sum(gates) == pytest.approx(1, abs=1e-3)
-        assert 1 <= row["distinct"] <= PHOTOS
+        assert 1 <= row["distinct"] <= 2 * PHOTOS
 
 
 def test_a_router_that_knows_one_pair_only_is_seen_to(model: UniF2ace) -> None:

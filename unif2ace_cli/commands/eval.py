@@ -71,7 +71,7 @@ def run(
             "--judge",
             metavar="DIR",
             show_default=False,
-            help="Another network to look at generated faces, an export of 'unif2ace train judge'.",
+            help="Another attribute classifier for generation, prompts and nearest, by 'unif2ace train judge'.",
         ),
     ] = None,
     sheet: Annotated[
@@ -113,6 +113,10 @@ def run(
     if data is None:
         raise UsageError("eval needs --data DIR; see 'unif2ace eval --help'")
     data = inputs.data_folder(data)
+    if sheet is not None:
+        check_sheet(sheet, suites or list(options.SUITES))
+    if judge is not None:
+        judge = check_judge(judge, suites or list(options.SUITES))
     if suites == [options.ABLATION]:
         from unif2ace_cli.commands import eval_ablation
 
@@ -121,10 +125,6 @@ def run(
         if output.is_dir():
             raise UsageError(f"--output {output} is a folder; give a file such as {output / 'report.json'}")
         outputs.check_writable(output)
-    if sheet is not None:
-        check_sheet(sheet, suites or list(options.SUITES))
-    if judge is not None and not (judge / "judge.safetensors").is_file():
-        raise UsageError(f"--judge {judge} has no judge.safetensors; give an export of 'unif2ace train judge'")
     loaded = models.load(reporter, model, device, quantize=quantize)
     drawing = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler)
     settings = Settings(split.value, limit, seed, drawing, judge, sheet)
@@ -156,8 +156,18 @@ def check_sheet(sheet: Path, suites: list[str]) -> None:
     if "nearest" not in suites:
         raise UsageError("--sheet is drawn by suite nearest; name it too")
     if sheet.suffix.lower() != ".png":
-        raise UsageError(f"--sheet {sheet} is no PNG; give a name such as {sheet.with_suffix('.png').name}")
+        raise UsageError(f"--sheet {sheet} is no PNG; give a name such as sheet.png")
     outputs.check_writable(sheet)
+
+
+def check_judge(judge: Path, suites: list[str]) -> Path:
+    """The folder, with ~ put in; refused where no suite uses it or it is no export."""
+    if not {"generation", "prompts", "nearest"} & set(suites):
+        raise UsageError("--judge looks at generated faces; name generation, prompts or nearest too")
+    folder = judge.expanduser()
+    if not (folder / "judge.safetensors").is_file():
+        raise UsageError(f"--judge {judge} has no judge.safetensors; give an export of 'unif2ace train judge'")
+    return folder
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ USAGE = "RECIPE --data DIR --output DIR [OPTIONS] [KEY=VALUE]..."
 def run(
     recipe: Annotated[
         options.Recipe,
-        typer.Argument(metavar="RECIPE", show_default=False, help="codec, clip, face, locate or model."),
+        typer.Argument(metavar="RECIPE", show_default=False, help="codec, clip, face, locate, model or judge."),
     ],
     settings: Annotated[
         list[str] | None,
@@ -73,8 +73,9 @@ def run(
 ) -> None:
     """Train a part of the model, or the model.
 
-    Order: codec, clip, face and locate, then model. Ctrl-C stops; --resume goes on from the last checkpoint
-    with the same numbers as an uninterrupted run. Prints the output folder.
+    Order: codec, clip, face and locate, then model. judge, the attribute classifier of `eval`, needs none of them.
+    Ctrl-C stops; --resume goes on from the last checkpoint with the same numbers as an uninterrupted run.
+    Prints the output folder.
 
     [dim]unif2ace train codec --data faces/ --output runs/codec --dry-run[/dim]
 

@@ -79,10 +79,11 @@ def _mood(labels: Mapping[str, str]) -> str:
     parts = []
     if "Emotion" in labels:
         parts.append("looks " + wordings.EMOTION_WORDS[labels["Emotion"]])
-    if "Smiling" in labels:
-        mouth = {"yes": " with the mouth open", "no": " with the mouth closed"}
-        smile = "is smiling" if labels["Smiling"] == "yes" else "is not smiling"
-        parts.append(smile + mouth.get(labels.get("Mouth_Slightly_Open", ""), ""))
+    mouth = {"yes": "the mouth open", "no": "the mouth closed"}.get(labels.get("Mouth_Slightly_Open", ""))
+    if labels.get("Smiling") == "yes":
+        parts.append("is smiling" + (f" with {mouth}" if mouth else ""))
+    elif "Smiling" in labels:  # "not smiling with the mouth open" would deny the mouth too
+        parts += ["is not smiling", *([f"has {mouth}"] if mouth else [])]
     if "Head_Pose" in labels:
         parts.append(wordings.POSE_ANSWERS[labels["Head_Pose"]].removeprefix("{s} "))
     return f"{{s}} {join(parts)}" if parts else ""

@@ -44,7 +44,7 @@ class Variant:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-# of every run: an eighth of preset mini, so that a run takes minutes and there can be many
+# of every run: a quarter of preset mini's parameters, so that a run takes minutes and there can be many
 _SMALL = {"width": "128", "layers": "4", "ffn": "512", "rotary": "16", "expert_hidden": "96", "resampler": "32"}
 
 
@@ -139,6 +139,8 @@ def read_run(plan: Plan, name: str, seed: int) -> Figures | None:
     values = read_json(path)
     if (steps := values.get("steps")) != plan.steps:
         raise UserError(f"{path} is a run of {steps} steps; give --limit {steps}, or another --output")
+    if values.get("settings") != dict(VARIANTS[name].settings):
+        raise UserError(f"{path} is a run with other settings than those of this version; give another --output")
     return dict(values["figures"])
 
 
@@ -151,7 +153,8 @@ def one_run(plan: Plan, name: str, seed: int, train: Train, measure: Measure) ->
     figures = {key: metric.read(suites) for key, metric in METRICS.items()}
     if None in figures.values():
         raise UserError("the data's val split has too few labelled photos for a balanced accuracy; give more")
-    values = {"variant": name, "seed": seed, "steps": plan.steps, "figures": figures}
+    settings = dict(VARIANTS[name].settings)
+    values = {"variant": name, "seed": seed, "steps": plan.steps, "settings": settings, "figures": figures}
     write_text_atomic(plan.file(name, seed), json.dumps(values, indent=1) + "\n")
     shutil.rmtree(folder)
     return figures

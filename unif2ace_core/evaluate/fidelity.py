@@ -3,7 +3,7 @@
     captions of held-out photos -> generate -> features of an injected extractor -> KID, FID against photos
                                             `-> attribute head -> agreement with what the caption named
 
-Two pairs of eyes look at the pictures: the model's own CLIP tower and the judge, a network trained apart from the
+Two observers look at the pictures: the model's own CLIP tower and the judge, a network trained apart from the
 model (evaluate/judge.py), whose figures stand under `judged`. Both rank models of this project; their numbers can't be
 compared with those of an Inception network. The KID between training and held-out photos is the floor that a
 perfect generator reaches, that of the codec's reconstructions what its pictures cost alone, the reading of the
@@ -41,7 +41,7 @@ AGREEMENT = (
 
 
 @dataclass(frozen=True)
-class Eyes:
+class Observer:
     """What looks at pictures: features to compare sets by and, where it knows them, attributes."""
 
     features: Extractor
@@ -181,11 +181,11 @@ def measure(
     asked: Sequence[Prompt],
     draw: Draw,
     photos: Photos,
-    eyes: Eyes,
+    observer: Observer,
     generator: torch.Generator,
     on_progress: Callable[[int, int], None] | None = None,
     reconstruct: Reconstruct | None = None,
-    judge: Eyes | None = None,
+    judge: Observer | None = None,
 ) -> dict[str, Any]:
     """The suite's metrics.
 
@@ -193,14 +193,14 @@ def measure(
         asked: prompts.
         draw: generates the pictures.
         photos: to compare with.
-        eyes: the model's own.
+        observer: the model's own tower.
         generator: for KID's subsets.
         on_progress: told (done, total) pictures.
         reconstruct: the codec, or None.
-        judge: a second pair of eyes; it looks last, so that the other figures do not depend on it.
+        judge: a second observer; it looks last, so that the other figures do not depend on it.
     """
     images = drawn_pictures(draw, [(prompt.text, prompt.seed) for prompt in asked], on_progress)
-    found = {"n": len(images), **compared(asked, images, photos, eyes, generator, reconstruct)}
+    found = {"n": len(images), **compared(asked, images, photos, observer, generator, reconstruct)}
     if judge is not None:
         found["judged"] = compared(asked, images, photos, judge, generator, reconstruct)
     return found
@@ -222,19 +222,19 @@ def compared(
     asked: Sequence[Prompt],
     images: Tensor,
     photos: Photos,
-    eyes: Eyes,
+    observer: Observer,
     generator: torch.Generator,
     reconstruct: Reconstruct | None,
 ) -> dict[str, Any]:
-    """What one pair of eyes makes of pictures (n, H, W, 3) uint8."""
-    made, real = extract(images, eyes.features), extract(photos.held_out, eyes.features)
+    """What one observer makes of pictures (n, H, W, 3) uint8."""
+    made, real = extract(images, observer.features), extract(photos.held_out, observer.features)
     result = distances(made, real, generator)
     if len(photos.train) > 1:
-        result["floor_train_photos"] = distances(extract(photos.train, eyes.features), real, generator)
+        result["floor_train_photos"] = distances(extract(photos.train, observer.features), real, generator)
     if reconstruct is not None and len(real) >= 4:  # drawn last: the figures above do not depend on it
         held_out = photos.held_out
-        result |= beside_reconstructions(result["kid"], held_out, real, reconstruct, eyes.features, generator)
-    if eyes.read is not None:
-        result["prompt_agreement"] = agreement(asked, images, eyes.read)
-        result["prompt_agreement_of_photos"] = agreement(asked, photos.prompted, eyes.read)
+        result |= beside_reconstructions(result["kid"], held_out, real, reconstruct, observer.features, generator)
+    if observer.read is not None:
+        result["prompt_agreement"] = agreement(asked, images, observer.read)
+        result["prompt_agreement_of_photos"] = agreement(asked, photos.prompted, observer.read)
     return result

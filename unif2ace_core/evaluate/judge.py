@@ -1,15 +1,16 @@
-"""The judge: an attribute network trained apart from the model, which reads generated faces.
+"""The judge: an attribute classifier trained apart from the model, which reads generated faces.
 
     image (B, 3, 96, 96) -> tower -> map (B, C, 3, 3) -> logits (B, attributes), yes above 0
                                          `-> mean (B, C): features for KID and FID
 
-It shares no weights, features or losses with the model: it learns on photos that people labelled, yes and no weighted
-alike (recipe `judge`), so one half is the threshold of the best balanced accuracy. What the model's own CLIP tower says
-of a picture can't tell whether the model only pleases its own tower; the judge can.
+It shares no weights and no losses with the model and its encoders, though it learns on the same training photos: yes
+and no weighted alike (recipe `judge`), so one half is the threshold of the best balanced accuracy. What the model's
+own CLIP tower says of a picture can't tell whether the model only pleases its own tower; the judge can.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unif2ace_core.data.attributes import SCHEMA
+from unif2ace_core.data.attributes import BINARY, VISIBLE_30
+from unif2ace_core.errors import UserError
 from unif2ace_core.experts.tower import ConvTower
 from unif2ace_core.weights.parts import load_part
 
-BINARY: tuple[str, ...] = tuple(attribute.name for attribute in SCHEMA if attribute.binary)
+SHIPPED = Path(str(resources.files("unif2ace_core") / "assets" / "judge"))
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,32 @@ class Judge(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Images as for `map` -> (B, C), to compare sets of pictures by."""
-        return self.map(images).float().mean((2, 3))
+        return self.map(images.to(self.head.weight.device)).float().mean((2, 3))
 
     @torch.no_grad()
     def read(self, images: Tensor) -> dict[str, Tensor]:
         """Images as for `map` -> probabilities (B, 2) of no and yes by attribute."""
-        yes = self(images).float().sigmoid()
+        yes = self(images.to(self.head.weight.device)).float().sigmoid()
         return {name: torch.stack([1 - part, part], 1) for name, part in zip(self.config.attributes, yes.unbind(1))}
 
 
-def load_judge(directory: Path | None = None) -> Judge:
+def fingerprint(judge: Judge) -> str:
+    """Short hash of the weights, which tells judges apart in reports."""
+    digest = hashlib.sha256()
+    for name, value in sorted(judge.state_dict().items()):
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def load_judge(directory: Path | None = None, device: torch.device | str = "cpu") -> Judge:
     """Read judge.safetensors and judge.json of a folder; of the judge that comes with the package where none is given.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is missing or damaged, or visible attributes are not among what the judge knows.
     """
-    shipped = Path(str(resources.files("unif2ace_core") / "assets" / "judge"))
-    return load_part(directory or shipped, "judge", Judge, JudgeConfig)
+    folder = directory or SHIPPED
+    judge = load_part(folder, "judge", Judge, JudgeConfig)
+    missing = [name for name in VISIBLE_30 if name not in judge.config.attributes]
+    if missing:
+        raise UserError(f"the judge in {folder} does not know {missing[0]}; give one that 'unif2ace train judge' made")
+    return judge.to(device)

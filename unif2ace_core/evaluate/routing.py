@@ -9,13 +9,14 @@ gate of each (they sum to 1); `distinct` counts the expert pairs or triples that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unif2ace_core.config import Group, ModelConfig
+from unif2ace_core.config import GROUPS, Group, ModelConfig
 from unif2ace_core.evaluate.metrics import rounded
 from unif2ace_core.model.transformer import Features, Output, UniF2ace
 from unif2ace_core.tokens.sequence import Row, collate, mmu_row, t2i_row
@@ -29,31 +30,36 @@ def half_masked(codes: Tensor, mask_id: int, generator: torch.Generator) -> Tens
     return torch.where(torch.rand(codes.shape, generator=generator) < MASKED, mask_id, codes)
 
 
+@dataclass
+class Asked:
+    """Photos in a batch: codes (B, N), captions and questions in BPE ids, features."""
+
+    codes: Tensor
+    prompts: Sequence[Sequence[int]]
+    questions: Sequence[Sequence[int]]
+    features: Features
+
+
 @torch.no_grad()
-def routed(
-    model: UniF2ace,
-    codes: Tensor,
-    prompts: Sequence[Sequence[int]],
-    questions: Sequence[Sequence[int]],
-    features: Features,
-    end: int,
-    generator: torch.Generator,
-) -> dict[str, Any]:
-    """The suite's metrics for photos: codes (B, N), captions and questions in BPE ids, features of the photos."""
-    config = model.config
-    noise = torch.randn(len(codes), config.noise_tokens, config.noise_width, generator=generator)
-    hidden = half_masked(codes, config.codes, generator).tolist()
-    drawn = [t2i_row(prompt, seen, end, config) for prompt, seen in zip(prompts, hidden, strict=True)]
-    asked = [mmu_row(seen, [(question, None)], end, config) for seen, question in zip(codes.tolist(), questions)]
-    device = model.norm.weight.device
-    outputs = {Group.T2I: run(model, drawn, Features(noise=noise.to(device))), Group.MMU: run(model, asked, features)}
+def routed(model: UniF2ace, batches: Iterable[Asked], end: int, generator: torch.Generator) -> dict[str, Any]:
+    """The suite's metrics for photos in batches."""
+    config, device = model.config, model.norm.weight.device
+    outputs: dict[Group, list[Output]] = {group: [] for group in GROUPS}
+    for batch in batches:
+        noise = torch.randn(len(batch.codes), config.noise_tokens, config.noise_width, generator=generator)
+        seen = half_masked(batch.codes, config.codes, generator).tolist()
+        drawn = [t2i_row(prompt, codes, end, config) for prompt, codes in zip(batch.prompts, seen, strict=True)]
+        pairs = zip(batch.codes.tolist(), batch.questions, strict=True)
+        asked = [mmu_row(codes, [(question, None)], end, config) for codes, question in pairs]
+        outputs[Group.T2I].append(run(model, drawn, Features(noise=noise.to(device))))
+        outputs[Group.MMU].append(run(model, asked, batch.features))
     layers = [layer for layer in range(config.layers) if config.is_moe(layer)]
     table = {
-        f"{group.name.lower()} layer {layer}": layer_row(output, number, group, config)
-        for group, output in outputs.items()
+        f"{group.name.lower()} layer {layer}": layer_row(found, number, group, config)
+        for group, found in outputs.items()
         for number, layer in enumerate(layers)
     }
-    return {"n": len(codes), "by_layer": table}
+    return {"n": sum(len(output.hidden) for output in outputs[Group.MMU]), "by_layer": table}
 
 
 def run(model: UniF2ace, rows: Sequence[Row], features: Features) -> Output:
@@ -62,14 +68,17 @@ def run(model: UniF2ace, rows: Sequence[Row], features: Features) -> Output:
     ids, positions, mask, group, span = (
         t.to(device) for t in (batch.ids, batch.positions, batch.mask, batch.group, batch.span)
     )
-    return model(ids, positions, mask, group, span, features)
+    output = model(ids, positions, mask, group, span, features)
+    return replace(output, hidden=output.hidden[:, :0])  # of which only the number of rows is kept
 
 
-def layer_row(output: Output, number: int, group: Group, config: ModelConfig) -> dict[str, float | int | None]:
+def layer_row(
+    outputs: Sequence[Output], number: int, group: Group, config: ModelConfig
+) -> dict[str, float | int | None]:
     """Shares of the token experts and mean gates of the sequence experts of one MoE layer."""
     name = group.name.lower()
-    load = output.routings[number][name].load().chosen.float().cpu()
-    gates = output.gates[number][name].float().cpu()
+    load = torch.stack([output.routings[number][name].load().chosen for output in outputs]).sum(0).float().cpu()
+    gates = torch.cat([output.gates[number][name] for output in outputs]).float().cpu()
     experts = config.sequence_t2i if group is Group.T2I else config.sequence_mmu
     shares = {f"token {index}": rounded(share) for index, share in enumerate((load / load.sum()).tolist())}
     means = {label: rounded(value) for label, value in zip(labels(experts), gates.mean(0).tolist())}

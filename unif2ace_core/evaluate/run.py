@@ -10,17 +10,15 @@
     codec          reconstruction
     routing        which experts fire in which layer
 
-The suites get what they measure as functions; this file alone puts the model's tasks into them, and nothing
-in the core imports it.
+The suites get what they measure as functions: adapters.py makes them of a model's tasks, this file puts them together.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +33,7 @@ from unif2ace_core.data.sets import preferred_sources, read_split
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate import (
+    adherence,
     answers,
     codec,
     conditions,
@@ -42,7 +41,6 @@ from unif2ace_core.evaluate import (
     fidelity,
     likelihood,
     nearest,
-    obedience,
     routing,
 )
 from unif2ace_core.evaluate.adapters import (
@@ -57,7 +55,7 @@ from unif2ace_core.evaluate.adapters import (
     photos_encoder,
     reconstructor,
 )
-from unif2ace_core.evaluate.judge import Judge, load_judge
+from unif2ace_core.evaluate.judge import Judge, fingerprint, load_judge
 from unif2ace_core.evaluate.photos import aligned_photos, draw, located_photos, photo_pixels, pixels_of
 from unif2ace_core.model.transformer import Features
 from unif2ace_core.tokens.codec import to_image_tensor
@@ -87,13 +85,8 @@ class Context:
     extractor: fidelity.Extractor | None
     progress: Callable[[int, int], None]
     sampling: GenerateOptions | None = None  # of suites that generate; None: the model's own
-    judge_folder: Path | None = None  # None: the judge of the package
+    judge: Judge | None = None  # what looks at generated faces; there where suites generate
     sheet: Path | None = None  # picture of suite nearest
-
-    @cached_property
-    def judge(self) -> Judge:
-        """The network that looks at pictures beside the model's own."""
-        return load_judge(self.judge_folder)
 
     def records(self, sources: Sequence[str] | None = None, split: str | None = None) -> Sequence[FaceRecord]:
         """Records of the split, of the preferred sources where the data folder has them."""
@@ -207,6 +200,7 @@ def run_generation(context: Context) -> dict[str, Any]:
     rng = context.rng()
     asked = fidelity.prompts(records, context.count(fidelity.COUNT), rng)
     chosen = aligned_photos(context.data, records, context.pixels)
+    judge = fidelity.Observer(_judge(context).features, _judge(context).read)
     train = draw(context.records(fidelity.SOURCES, "train"), context.count(fidelity.COUNT), rng)
     return fidelity.measure(
         asked,
@@ -216,38 +210,61 @@ def run_generation(context: Context) -> dict[str, Any]:
             prompted=pixels_of(chosen[prompt.record.key] for prompt in asked),
             train=photo_pixels(context.data, train, context.pixels) if train else torch.empty(0),
         ),
-        fidelity.Eyes(extractor_of(context), attribute_reader(context.model)),
+        fidelity.Observer(extractor_of(context), attribute_reader(context.model)),
         context.generator(),
         context.progress,
         reconstructor(context.model),
-        fidelity.Eyes(context.judge.features, context.judge.read),
+        judge,
     )
 
 
 def run_prompts(context: Context) -> dict[str, Any]:
-    """See `obedience`; the limit counts generated pictures."""
+    """See `adherence`; the limit counts generated pictures. Photos that the judge learned from say nothing of it."""
     records = answers.human_labelled(context.records(fidelity.SOURCES))
-    asked = obedience.plan(records, context.rng(), context.count(obedience.COUNT))
-    images = _drawn(context, [(each.text, each.seed) for each in asked])
-    photos = photo_pixels(context.data, records, context.pixels)
-    return obedience.report(asked, images, context.judge.read, context.generator(), records, photos)
+    if not records:
+        raise context.nothing()
+    asked = adherence.plan(records, context.rng(), context.count(adherence.COUNT))
+    images = _drawn(context, [(each.text, each.seed) for each in asked], context.progress)
+    photos = None if context.split == "train" else photo_pixels(context.data, records, context.pixels)
+    return adherence.report(asked, images, _judge(context).read, context.generator(), records, photos)
 
 
 def run_nearest(context: Context) -> dict[str, Any]:
     """See `nearest`; the limit counts generated pictures, and held-out photos."""
+    if context.split == "train":
+        raise UserError("suite nearest holds faces against photos that are not in training; give --split val")
     rng, count = context.rng(), context.count(nearest.COUNT)
     held_out, train = context.records(fidelity.SOURCES), context.records(fidelity.SOURCES, "train")
-    if not held_out or not train:
-        raise context.nothing("photos beside training photos")
-    images = _drawn(context, [(prompt.text, prompt.seed) for prompt in fidelity.prompts(held_out, count, rng)])
-    real = photo_pixels(context.data, draw(held_out, count, rng), context.pixels)
-    known = aligned_pixels(context.data, train, context.pixels)
-    return nearest.measure(images, real, known, context.judge.features, context.sheet)
+    if not held_out:
+        raise context.nothing()
+    if not train:
+        raise UserError(f"no photos of split 'train' in {context.data} to look for copies of; check --data")
+    asked = [(prompt.text, prompt.seed) for prompt in fidelity.prompts(held_out, count, rng)]
+    total = count + len(train)
+    images = _drawn(context, asked, lambda done, _: context.progress(done, total))
+    logger.info("bringing %d photos to the training frame, unless the cache holds them", len(train))
+    return nearest.measure(
+        images,
+        photo_pixels(context.data, draw(held_out, count, rng), context.pixels),
+        aligned_pixels(context.data, train, context.pixels),
+        _judge(context).features,
+        reconstructor(context.model),
+        context.generator(),
+        context.sheet,
+        lambda done, _: context.progress(count + done, total),
+    )
 
 
-def _drawn(context: Context, asked: Sequence[tuple[str, int]]) -> Tensor:
+def _drawn(context: Context, asked: Sequence[tuple[str, int]], progress: Callable[[int, int], None]) -> Tensor:
     """The pictures of (prompt, seed) pairs, uint8 (n, H, W, 3)."""
-    return fidelity.drawn_pictures(drawer(context.model, context.sampling), asked, context.progress)
+    return fidelity.drawn_pictures(drawer(context.model, context.sampling), asked, progress)
+
+
+def _judge(context: Context) -> Judge:
+    """The judge; `run_suites` loads it for every suite that generates."""
+    if context.judge is None:
+        raise UserError("this suite needs a judge; give --judge DIR, an export of 'unif2ace train judge'")
+    return context.judge
 
 
 def run_likelihood(context: Context) -> dict[str, Any]:
@@ -304,17 +321,17 @@ def run_routing(context: Context) -> dict[str, Any]:
     records = draw(answers.human_labelled(context.records(fidelity.SOURCES)), context.count(routing.COUNT), rng)
     if not records:
         raise context.nothing()
-    context.progress(0, len(records))
-    photos = photos_encoder(model)(list(aligned_photos(context.data, records, context.pixels).values()))
-    return routing.routed(
-        model.transformer,
-        photos.codes.cpu(),
-        [model.tokenizer.encode(caption(record, rng)) for record in records],
-        [model.tokenizer.encode(rng.choice(wordings.DESCRIBE)) for _ in records],
-        Features(clip=photos.clip, face=photos.face),
-        model.tokenizer.end,
-        context.generator(),
-    )
+    photos, encode = list(aligned_photos(context.data, records, context.pixels).values()), photos_encoder(model)
+
+    def batches() -> Iterator[routing.Asked]:
+        for start in range(0, len(records), BATCH):
+            context.progress(start, len(records))
+            found, part = encode(photos[start : start + BATCH]), records[start : start + BATCH]
+            prompts = [model.tokenizer.encode(caption(record, rng)) for record in part]
+            questions = [model.tokenizer.encode(rng.choice(wordings.DESCRIBE)) for _ in part]
+            yield routing.Asked(found.codes.cpu(), prompts, questions, Features(clip=found.clip, face=found.face))
+
+    return routing.routed(model.transformer, batches(), model.tokenizer.end, context.generator())
 
 
 SUITES: dict[str, Callable[[Context], dict[str, Any]]] = {
@@ -378,6 +395,7 @@ def run_suites(
     if unknown:
         raise UserError(f"no suite {unknown[0]!r}; choose from {', '.join(SUITES)}")
     loaded = _loaded(model, device)
+    looking = load_judge(judge, loaded.device) if GENERATING & set(names) else None
     found = {}
     for name in names:
 
@@ -385,7 +403,7 @@ def run_suites(
             if on_progress:
                 on_progress(suite, done, total)
 
-        context = Context(loaded, Path(data), split, limit, seed, extractor, progress, sampling, judge, sheet)
+        context = Context(loaded, Path(data), split, limit, seed, extractor, progress, sampling, looking, sheet)
         found[name] = SUITES[name](context)
     return {
         "model": loaded.name,
@@ -395,7 +413,7 @@ def run_suites(
         "device": str(loaded.device),
         "extractor": extractor_name(loaded) if extractor is None else "injected",
         "versions": {"unif2ace": __version__, "model": loaded.version, "torch": str(torch.__version__)},
-        **({"sampling": sampled(loaded, sampling)} if GENERATING & set(names) else {}),
+        **({"sampling": sampled(loaded, sampling), "judge": fingerprint(looking)} if looking else {}),
         "suites": found,
     }
 

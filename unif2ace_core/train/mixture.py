@@ -202,7 +202,9 @@ class Mixture:
         """A request for a description, and one of what may be said."""
         record = self.records[row]
         if self.sure is not None:
-            record = replace(record, labels=self.sure.keep(row, record.labels))
+            labels = self.sure.keep(row, record.labels)
+            seen = "Age_Group" in labels or "Age_Group" not in record.labels
+            record = replace(record, labels=labels, age=record.age if seen else None)
         return describe_question(rng), description(record, rng)
 
     def features(self, plan: Plan, rows: Sequence[int]) -> Features:

@@ -1,34 +1,44 @@
 """Which labels of a training photo its CLIP expert sees too: what a description may say of it.
 
 People label what a small tower cannot see. A model that learns to say all of it learns to guess; one that learns to
-say what its expert gives a probability of at least p says what is true in about the mean of those probabilities.
+say what its expert is sure of is right about as often as the expert is, there where the expert is as sure. (On the
+expert's own training photos that is more often than elsewhere; suite `descriptions` measures the rest.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from unif2ace_core.data.attributes import BY_NAME
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.clip import load_clip, read_attributes
+from unif2ace_core.experts.clip import OPEN_CLIP, load_clip, read_attributes
+from unif2ace_core.weights.parts import part_kind
+
+
+def attribute_head(directory: Path, learning: Sequence[str]) -> nn.Module:
+    """Summary (..., C) -> logits (..., ATTRIBUTE_LOGITS + 1) of the tower in a folder.
+
+    Raises:
+        UserError: the tower is a published one, which knows no attributes, or it is among the experts that learn.
+    """
+    if "clip" in learning:
+        raise UserError("describe_sure asks a frozen CLIP expert; leave clip out of train_experts")
+    if part_kind(directory, "clip", (OPEN_CLIP,)):
+        raise UserError(f"describe_sure asks for attributes, which the published tower in {directory} does not know")
+    return load_clip(directory).attributes
 
 
 class SureLabels:
-    """Keeps of a row's labels those that the tower in a folder is sure of, by its cached features."""
+    """Keeps of a row's labels those that the tower is sure of, by its cached features."""
 
-    def __init__(self, directory: Path, features: np.ndarray | None, least: float) -> None:
-        """Features (R, VIEWS, T, C), the summary last; `least` is the probability that a label must have.
-
-        Raises:
-            UserError: the tower is a published one, which knows no attributes, or it learns, so nothing is cached.
-        """
-        if features is None:
-            raise UserError("describe_sure asks a frozen CLIP expert; leave clip out of train_experts")
-        self.head, self.features, self.least = load_clip(directory).attributes, features, least
+    def __init__(self, head: nn.Module, features: np.ndarray, least: float) -> None:
+        """Features (R, VIEWS, T, C), the summary last; `least` is the probability that a label must have."""
+        self.head, self.features, self.least = head, features, least
 
     @torch.no_grad()
     def keep(self, row: int, labels: Mapping[str, str]) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""Recipe `judge`: the attribute network that reads generated faces, apart from the model (evaluate/judge.py).
+"""Recipe `judge`: the attribute classifier that reads generated faces, apart from the model (evaluate/judge.py).
 
     unif2ace train judge --data DATA --output runs/judge
 
-Only photos that people labelled teach it (CelebA-HQ's where there are some). Yes and no of an attribute weigh alike, in
-binary cross-entropy, so that its balanced accuracy is best at one half.
+Photos that people labelled teach it: CelebA-HQ's where there are some, else all of the folder. Yes and no of an
+attribute weigh alike in its binary cross-entropy, so that its balanced accuracy is best at one half.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from unif2ace_core.data.augment import augment
 from unif2ace_core.data.labels import label_matrix
 from unif2ace_core.data.sets import preferred_sources
 from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate.judge import Judge, JudgeConfig
 from unif2ace_core.evaluate.metrics import balanced_accuracy, known_mean
 from unif2ace_core.tokens.codec import to_image_tensor
@@ -76,6 +77,8 @@ class JudgeTask:
         self.pixels, self.val_pixels = training_pixels(data, train), training_pixels(data, held_out)
         names = judge.config.attributes
         self.labels, self.val_labels = binary_labels(train, names), binary_labels(held_out, names)
+        if not (self.labels >= 0).any():
+            raise UserError(f"no training photo in {data} has a label to learn; add columns such as {names[0]}")
         self.weights = balancing(self.labels)
 
     def modules(self) -> nn.Module:

@@ -42,7 +42,7 @@ from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
 from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range, with_overrides
 from unif2ace_core.train.processes import Part, device_of, moved
 from unif2ace_core.train.records import split_records
-from unif2ace_core.train.sure import SureLabels
+from unif2ace_core.train.sure import SureLabels, attribute_head
 from unif2ace_core.train.texts import corpus, parse_factors
 from unif2ace_core.weights.configs import from_dict, read_json
 from unif2ace_core.weights.parts import in_fp16
@@ -112,6 +112,10 @@ class ModelTrainConfig(TrainConfig):
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity"), 0)
         parse_factors(self.ask_more)
+        if self.describe_sure and not self.long_share:
+            raise UserError(
+                "describe_sure is about descriptions, and long_share=0 leaves them out; give long_share=0.2"
+            )
         if self.guidance_schedule is not None:
             parse_schedule(self.guidance_schedule)
         for name in set(self.train_experts) - {"clip", "face"}:
@@ -234,8 +238,9 @@ class ModelTask:
         self.trained: nn.Module = self.model
         if self.learners is not None:
             self.trained = nn.ModuleDict({"transformer": self.model, "learners": self.learners})
+        head = attribute_head(clip, config.train_experts) if config.describe_sure else None
         seen = self.encode(data, train)
-        sure = SureLabels(clip, seen.clip, config.describe_sure) if config.describe_sure else None
+        sure = SureLabels(head, seen.clip, config.describe_sure) if head and seen.clip is not None else None
         self.mixture = Mixture(train, seen, self.tokenizer, self.model.config, mixture, sure)
         fixed = replace(mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0, t2i_rarity=0.0)
         self.held_out = Mixture(held_out, self.encode(data, held_out), self.tokenizer, self.model.config, fixed)
