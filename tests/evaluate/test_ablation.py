@@ -68,6 +68,18 @@ def test_differences_are_those_of_one_seed_and_their_interval_is_students(tmp_pa
     assert found["by_variant"][WHOLE]["nats_per_code"] == 7.0 and found["n"] == 6
 
 
+def test_whole_variants_are_reported_as_soon_as_they_are_there(tmp_path: Path) -> None:
+    toy, seen = Toy(), list[list[str]]()
+    run(
+        Plan(tmp_path, 5, seeds=2, variants=PAIR),
+        toy.train,
+        toy.measure,
+        quiet,
+        lambda r: seen.append([*r["by_variant"]]),
+    )
+    assert seen == [[WHOLE], [WHOLE], [*PAIR]]
+
+
 def test_a_stopped_ablation_goes_on_and_keeps_figures_only(tmp_path: Path) -> None:
     plan, toy = Plan(tmp_path, 5, variants=PAIR), Toy(stop_after=3)
     with pytest.raises(KeyboardInterrupt):

@@ -15,13 +15,12 @@ from unif2ace_cli.options import ABLATION
 def run(
     reporter: Reporter, model: str, device: str, data: Path, output: Path | None, steps: int | None, seed: int
 ) -> None:
-    """Make the runs that `output` lacks; write report.json and plot.svg there and print the table, or JSON."""
+    """Make the runs that `output` lacks; print the table, or JSON. report.json and plot.svg there are kept current."""
     if output is None:
         raise UsageError("eval ablation keeps its runs in a folder; give --output DIR")
     if output.is_file():
         raise UsageError(f"--output {output} is a file; eval ablation needs a folder")
     report = measure(reporter, model, device, data, output, steps, seed)
-    write(output, report)
     if reporter.json:
         reporter.record(report)
     else:
@@ -31,16 +30,21 @@ def run(
 def measure(
     reporter: Reporter, model: str, device: str, data: Path, output: Path, steps: int | None, seed: int
 ) -> dict[str, Any]:
-    """The report, in the form of other suites'."""
+    """The report, in the form of other suites'; written after each run, and at the end."""
     from unif2ace_core.evaluate import ablation
     from unif2ace_core.weights.resolve import model_directory
+
+    def keep(found: dict[str, Any]) -> dict[str, Any]:
+        report = {"model": model, "first_seed": seed, "suites": {ABLATION: found}}
+        write(output, report)
+        return report
 
     plan = ablation.Plan(output, steps or ablation.STEPS, seed)
     with suite_progress(reporter) as show:
         found = ablation.ablate(
-            model_directory(model), data, plan, device, lambda done, total: show(ABLATION, done, total)
+            model_directory(model), data, plan, device, lambda done, total: show(ABLATION, done, total), keep
         )
-    return {"model": model, "first_seed": seed, "suites": {ABLATION: found}}
+    return keep(found)
 
 
 def write(output: Path, report: dict[str, Any]) -> None:

@@ -103,21 +103,31 @@ class Plan:
     seeds: int = SEEDS
     variants: Sequence[str] = tuple(VARIANTS)
 
+    @property
+    def every_seed(self) -> range:
+        """The seeds of each variant."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
     def runs(self) -> list[tuple[str, int]]:
-        """(variant, seed), whole rounds of one seed after the other."""
-        every = range(self.first_seed, self.first_seed + self.seeds)
-        return [(name, seed) for seed in every for name in self.variants]
+        """(variant, seed), all seeds of one variant after the other, so that what is there can be compared."""
+        return [(name, seed) for name in self.variants for seed in self.every_seed]
 
     def file(self, name: str, seed: int) -> Path:
         """Where the figures of a run are kept."""
         return self.output / f"{name.replace(' ', '-').lower()}-{seed}.json"
 
 
-def run(plan: Plan, train: Train, measure: Measure, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Make the runs that are missing, and the report of all.
+def run(
+    plan: Plan,
+    train: Train,
+    measure: Measure,
+    progress: Callable[[int, int], None],
+    on_report: Callable[[dict[str, Any]], object] | None = None,
+) -> dict[str, Any]:
+    """Make the runs that are missing, and the report of all; `on_report` gets that of what is there after each.
 
     Raises:
-        UserError: the folder holds runs of other lengths.
+        UserError: the folder holds runs of other lengths or settings.
     """
     runs, found = plan.runs(), dict[tuple[str, int], Figures]()
     for name, seed in runs:
@@ -127,6 +137,8 @@ def run(plan: Plan, train: Train, measure: Measure, progress: Callable[[int, int
         if (name, seed) not in found:
             logger.info("training %s, seed %d", name, seed)
             found[name, seed] = one_run(plan, name, seed, train, measure)
+            if on_report and all((WHOLE, each) in found for each in plan.every_seed):
+                on_report(report(plan, found))
     progress(len(runs), len(runs))
     return report(plan, found)
 
@@ -161,20 +173,27 @@ def one_run(plan: Plan, name: str, seed: int, train: Train, measure: Measure) ->
 
 
 def report(plan: Plan, found: Mapping[tuple[str, int], Figures]) -> dict[str, Any]:
-    """Means over the seeds, and paired differences to the whole model with 95% intervals."""
-    seeds = range(plan.first_seed, plan.first_seed + plan.seeds)
+    """Means over the seeds and paired differences to the whole model with 95% intervals, of variants with all seeds."""
     table: dict[str, dict[str, Any]] = {}
+    whole = [found.get((WHOLE, seed)) for seed in plan.every_seed]
     for name in plan.variants:
-        row: dict[str, Any] = {"claim": VARIANTS[name].claim}
-        for key in METRICS:
-            values = [found[name, seed][key] for seed in seeds]
-            row[key] = rounded(sum(values) / len(values))
-            if name != WHOLE and WHOLE in plan.variants:
-                change = [found[name, seed][key] - found[WHOLE, seed][key] for seed in seeds]
-                row[f"{key}_change"] = rounded(sum(change) / len(change))
-                row[f"{key}_interval"] = interval(change)
-        table[name] = row
+        runs = [found[name, seed] for seed in plan.every_seed if (name, seed) in found]
+        if len(runs) == plan.seeds:
+            table[name] = {"claim": VARIANTS[name].claim, **row(runs, whole if name != WHOLE else [])}
     return {"steps": plan.steps, "seeds": plan.seeds, "n": len(found), "by_variant": table}
+
+
+def row(runs: Sequence[Figures], whole: Sequence[Figures | None]) -> dict[str, Any]:
+    """A variant's line: means, and changes against the whole model's runs of the same seeds, if there are any."""
+    found: dict[str, Any] = {}
+    for key in METRICS:
+        values = [figures[key] for figures in runs]
+        found[key] = rounded(sum(values) / len(values))
+        change = [value - other[key] for value, other in zip(values, whole) if other]
+        if change:
+            found[f"{key}_change"] = rounded(sum(change) / len(change))
+            found[f"{key}_interval"] = interval(change)
+    return found
 
 
 def interval(values: Sequence[float]) -> list[float | None]:
@@ -192,17 +211,23 @@ def interval(values: Sequence[float]) -> list[float | None]:
 
 
 def ablate(
-    model: Path, data: Path, plan: Plan, device: str = "auto", progress: Callable[[int, int], None] | None = None
+    model: Path,
+    data: Path,
+    plan: Plan,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+    on_report: Callable[[dict[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
     """The report of a plan, whose runs use the codec, the tokenizer and the experts in the folder `model`.
 
     Raises:
-        UserError: a part or data are missing, or the folder holds runs of other lengths.
+        UserError: a part or data are missing, or the folder holds runs of other lengths or settings.
     """
     missing = [name for name in ("codec", "clip", "face") if not has_part(model, name)]
     if missing:
         raise UserError(f"{model} has no {missing[0]}, which the ablation compares with; give another --model")
-    return run(plan, trainer(model, data, plan.steps), measurer(data, device), progress or (lambda done, total: None))
+    told = progress or (lambda done, total: None)
+    return run(plan, trainer(model, data, plan.steps), measurer(data, device), told, on_report)
 
 
 def trainer(model: Path, data: Path, steps: int) -> Train:
