@@ -105,7 +105,7 @@ def run(
 
     [dim]unif2ace eval generation --data faces/ --sampler maskgit --steps 8[/dim]
 
-    [dim]unif2ace eval ablation --data sets/encoded --output runs/ablation --limit 300[/dim]
+    [dim]unif2ace eval ablation --data sets/encoded --output runs/ablation[/dim]
     """
     reporter = Reporter(json=json, quiet=quiet)
     check_suites(suites or [])

@@ -1,6 +1,6 @@
 """The paper's claims at small scale: fresh models that differ in one thing, trained alike, over several seeds.
 
-    unif2ace eval ablation --data sets/encoded --output runs/ablation --limit 300
+    unif2ace eval ablation --data sets/encoded --output runs/ablation
 
 Each run trains as many steps on the same draws (a function of its seed), beside the same encoders, and is measured on
 held-out photos: the likelihood bound of their codes, and their answers. A difference to the whole model is that of
@@ -28,7 +28,7 @@ from unif2ace_core.weights.store import write_text_atomic
 logger = logging.getLogger(__name__)
 
 WHOLE = "whole"  # the variant that all others are compared with
-STEPS = 300  # of a run, unless told otherwise
+STEPS = 600  # of a run, unless told otherwise
 SEEDS = 3
 QUESTIONS, PHOTOS = 600, 128  # that a run is measured with
 # Student's t at 97.5% for 1, 2, ... degrees of freedom
@@ -235,10 +235,11 @@ def trainer(model: Path, data: Path, steps: int) -> Train:
     from unif2ace_core.train import run as training
 
     parts = dict.fromkeys(("codec", "clip", "face", "tokenizer"), str(model))
-    schedule = {"warmup": str(max(1, steps // 10)), "decay": "0.4", "ema": "0.99", "eval_every": "0"}
+    schedule = {"warmup": str(max(1, steps // 15)), "decay": "0.5", "ema": "0.99", "eval_every": "0"}
+    fast = {"learning_rate": "3e-3", "drawn_share": "1", "text_budget": "48", "long_share": "0"}  # short plain texts
 
     def train(folder: Path, settings: Mapping[str, str]) -> Path:
-        training.run("model", data, folder, {**parts, **schedule, "save_every": str(steps), **settings})
+        training.run("model", data, folder, {**parts, **schedule, **fast, "save_every": str(steps), **settings})
         return folder / "export"
 
     return train
