@@ -21,8 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unif2ace_core.data.attributes import derive
-from unif2ace_core.data.dense import make_caption
+from unif2ace_core.data.plain import chosen_names, worded
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.evaluate.fidelity import Reader
 from unif2ace_core.evaluate.metrics import as_signed, percentile_interval, ratio_interval, rounded
@@ -36,8 +35,7 @@ ATTRIBUTES = (
 SMALL = ("Wearing_Earrings", "Rosy_Cheeks", "Wearing_Lipstick", "Wearing_Necktie")
 COLORS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 OF_MEN, OF_WOMEN = ("Bald", "No_Beard", "Wearing_Necktie"), ("Wearing_Earrings", "Rosy_Cheeks", "Wearing_Lipstick")
-STYLES = ("short", "medium", "tags")
-TRIES = 12  # captions drawn until one says all that is wanted
+TRIES = 240  # fives drawn until a caption can say one
 EAGER = 3.0  # how much oftener a prompt for five takes what is there than what is not
 
 
@@ -96,30 +94,17 @@ def five_attributes(
 
     Not every five can be said: hats hide bangs.
     """
-    for _ in range(20 * TRIES):
+    for _ in range(TRIES):
         first = rng.choice(sorted(pools))
         row = rng.choice(pools[first])
         labels = records[row].labels
         others = [name for name in ATTRIBUTES if name in labels and name != first[0]]
-        odds = {name: rng.random() ** (1 / EAGER if labels[name] == "yes" else 1) for name in others}
-        names = [first[0], *sorted(odds, key=lambda name: -odds[name])[:4]]
+        names = [first[0], *chosen_names(labels, others, rng, 4, EAGER)]
         chosen = {name: labels[name] for name in names}
         text, all_said = worded(chosen, rng, ("medium",))
         if all_said:
             return Asked("five", text, rng.randrange(2**31), chosen, row)
     return None
-
-
-def worded(labels: Mapping[str, str], rng: random.Random, styles: Sequence[str] = STYLES) -> tuple[str, bool]:
-    """A caption of a face with these labels, and whether it says them all."""
-    record = FaceRecord("prompt", "", "val", derive(dict(labels)), None, None)
-    text = ""
-    for _ in range(TRIES):
-        made = make_caption(record, rng.choice(styles), rng)
-        text = made.text
-        if labels.items() <= made.attributes.items():
-            return text, True
-    return text, False
 
 
 # --- Reading the pictures ----------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ class MixtureConfig:
     t2i_sources: tuple[str, ...] = ()  # whose photos are generated; () for all
     t2i_rarity: float = 0.0  # photos to generate are drawn by this power of their most remarkable attribute's weight
     drawn_share: float = 0.0  # rows whose texts are drawn from their labels, though the set holds written ones
+    plain_share: float = 0.0  # drawn prompts that say one or two attributes only, there or not
     ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
     text_budget: int = 60  # text tokens of a row
     long_budget: int = 110  # in the share of batches that hold descriptions
@@ -115,7 +116,7 @@ class Mixture:
         self.records, self.data, self.tokenizer = records, data, tokenizer
         self.model, self.config = model, config
         self.drawable, self.odds, self.known = surveyed(records, config)
-        self.texts = texts_of(records, config.drawn_share, parse_factors(config.ask_more))
+        self.texts = texts_of(records, config.drawn_share, parse_factors(config.ask_more), config.plain_share)
 
     def plan(self, size: int, generator: torch.Generator) -> Plan:
         """The common draws for a step of `size` rows."""

@@ -77,6 +77,7 @@ class ModelTrainConfig(TrainConfig):
     t2i_sources: tuple[str, ...] = ("celebahq", "ffhq")  # whose framing pictures shall have; all if none is there
     t2i_rarity: float = 1.5  # how much more often photos with glasses, hats, ... are generated; 0: all equally often
     drawn_share: float = 0.0  # rows whose texts are drawn from their labels, though the set holds written ones
+    plain_share: float = 0.0  # drawn prompts that say one or two attributes only, there or not
     ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
     text_budget: int = 60  # text tokens of a row
     long_share: float = 0.2  # batches whose rows are long enough for descriptions
@@ -106,7 +107,7 @@ class ModelTrainConfig(TrainConfig):
         words = {"preset": PRESETS, "mask_law": MASK_LAWS, "mode": MODES, "terms": TERMS, "sampler": SAMPLERS}
         for name, known in words.items():
             check_choice(self, name, known)
-        shares = ("t2i_share", "drawn_share", "long_share", "condition_dropout", "expert_dropout")
+        shares = ("t2i_share", "drawn_share", "plain_share", "long_share", "condition_dropout", "expert_dropout")
         check_range(self, ("explore_start", "explore_end", "describe_sure"), 0, 1)
         check_range(self, shares, 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
@@ -222,6 +223,7 @@ class ModelTask:
             t2i_sources=preferred_sources(data, config.t2i_sources),
             t2i_rarity=config.t2i_rarity,
             drawn_share=config.drawn_share,
+            plain_share=config.plain_share,
             ask_more=config.ask_more,
             text_budget=config.text_budget,
             long_share=config.long_share,
