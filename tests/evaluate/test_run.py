@@ -118,6 +118,30 @@ def test_the_same_seed_reports_the_same(model: LoadedModel, data: Path) -> None:
     assert runs[0] == runs[1] != runs[2]
 
 
+def test_reports_tell_judges_apart_and_only_where_one_looked(
+    model: LoadedModel, data: Path, judge: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(2)
+    config = JudgeConfig(pixels=32, widths=(8, 8), depths=(1, 1))
+    save_part(tmp_path, "judge", Judge(config), config)
+    one, other = (run_suites(["prompts"], model, data, limit=2, judge=folder)["judge"] for folder in (judge, tmp_path))
+    assert one != other and "judge" not in run_suites(["codec"], model, data, limit=6)
+
+
+def test_judges_that_miss_visible_attributes_are_refused(model: LoadedModel, data: Path, tmp_path: Path) -> None:
+    config = JudgeConfig(pixels=32, widths=(8, 8), depths=(1, 1), attributes=("Male",))
+    save_part(tmp_path, "judge", Judge(config), config)
+    with pytest.raises(UserError, match="does not know Young"):
+        run_suites(["prompts"], model, data, limit=2, judge=tmp_path)
+
+
+def test_training_photos_are_no_photos_to_look_for_copies_with(model: LoadedModel, data: Path, judge: Path) -> None:
+    with pytest.raises(UserError, match="give --split val"):
+        run_suites(["nearest"], model, data, split="train", judge=judge)
+    report = run_suites(["prompts"], model, data, split="train", limit=2, judge=judge)["suites"]["prompts"]
+    assert "photos" not in report  # of which the judge has learned
+
+
 def test_a_model_agrees_with_itself(model: LoadedModel, data: Path) -> None:
     assert answers_agreement(model, model, data, n=10) == {"n": 10, "same_value": 1.0, "same_words": 1.0}
 
