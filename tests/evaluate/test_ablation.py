@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -94,8 +95,11 @@ def test_a_stopped_ablation_goes_on_and_keeps_figures_only(tmp_path: Path) -> No
         run(Plan(tmp_path, 6, variants=PAIR), again.train, again.measure, quiet)
     kept = plan.file(WHOLE, 0)
     kept.write_text(kept.read_text().replace("width:128", "width:256"))
-    with pytest.raises(UserError, match="a run with other settings"):
+    with pytest.raises(UserError, match="a run with other encoders or settings"):
         run(plan, again.train, again.measure, quiet)
+    kept.unlink()
+    with pytest.raises(UserError, match="a run with other encoders or settings"):
+        run(replace(plan, encoders="others"), again.train, again.measure, quiet)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

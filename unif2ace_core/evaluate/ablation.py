@@ -10,12 +10,13 @@ it was stopped.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,11 @@ class Plan:
     first_seed: int = 0
     seeds: int = SEEDS
     variants: Sequence[str] = tuple(VARIANTS)
+    encoders: str = ""  # hash of the codec and experts that all runs share
+
+    def conditions(self, name: str) -> dict[str, Any]:
+        """What runs that are compared have in common, and what the variant changes."""
+        return {"steps": self.steps, "encoders": self.encoders, "settings": dict(VARIANTS[name].settings)}
 
     @property
     def every_seed(self) -> range:
@@ -151,8 +157,8 @@ def read_run(plan: Plan, name: str, seed: int) -> Figures | None:
     values = read_json(path)
     if (steps := values.get("steps")) != plan.steps:
         raise UserError(f"{path} is a run of {steps} steps; give --limit {steps}, or another --output")
-    if values.get("settings") != dict(VARIANTS[name].settings):
-        raise UserError(f"{path} is a run with other settings than those of this version; give another --output")
+    if {key: values.get(key) for key in plan.conditions(name)} != plan.conditions(name):
+        raise UserError(f"{path} is a run with other encoders or settings than these; give another --output")
     return dict(values["figures"])
 
 
@@ -165,8 +171,7 @@ def one_run(plan: Plan, name: str, seed: int, train: Train, measure: Measure) ->
     figures = {key: metric.read(suites) for key, metric in METRICS.items()}
     if None in figures.values():
         raise UserError("the data's val split has too few labelled photos for a balanced accuracy; give more")
-    settings = dict(VARIANTS[name].settings)
-    values = {"variant": name, "seed": seed, "steps": plan.steps, "settings": settings, "figures": figures}
+    values = {"variant": name, "seed": seed, **plan.conditions(name), "figures": figures}
     write_text_atomic(plan.file(name, seed), json.dumps(values, indent=1) + "\n")
     shutil.rmtree(folder)
     return figures
@@ -226,8 +231,16 @@ def ablate(
     missing = [name for name in ("codec", "clip", "face") if not has_part(model, name)]
     if missing:
         raise UserError(f"{model} has no {missing[0]}, which the ablation compares with; give another --model")
-    told = progress or (lambda done, total: None)
+    told, plan = progress or (lambda done, total: None), replace(plan, encoders=encoders_of(model))
     return run(plan, trainer(model, data, plan.steps), measurer(data, device), told, on_report)
+
+
+def encoders_of(model: Path) -> str:
+    """Hash of the parts that all runs share."""
+    from unif2ace_core.train.encode import fingerprint
+
+    parts = [fingerprint(model, part) for part in ("codec", "clip", "face")]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
 def trainer(model: Path, data: Path, steps: int) -> Train:
