@@ -24,7 +24,7 @@ def runs(made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
-        for recipe in ("codec", "clip", "face", "locate"):
+        for recipe in ("codec", "clip", "face", "locate", "judge"):
             run(recipe, made_up_faces, root / recipe, QUICK | EXTRA.get(recipe, {}))
         parts = {name: str(root / name / "export") for name in ("codec", "clip", "face", "locate")}
         run("model", made_up_faces, root / "model", QUICK | parts)

@@ -278,8 +278,12 @@ def attention_bytes(config: ModelConfig, setup: Setup, length: int) -> float:
 
 
 def token_moe_bytes(config: ModelConfig, setup: Setup) -> float:
-    """Per token, `RoutedExperts`: router's input, sorted copies, hidden units twice, outputs, weighted, their sum."""
-    routed = 2 * config.width + config.top_k * (3 * config.width + 2 * config.expert_hidden)
+    """Per token, `RoutedExperts`: router's input, sorted copies, hidden units twice, outputs, their sum.
+
+    On CUDA the weighted outputs too, as grouped products have them; slice by slice, in fp32, they are a margin there.
+    """
+    copies = 3 if setup.cuda else 2
+    routed = 2 * config.width + config.top_k * (copies * config.width + 2 * config.expert_hidden)
     routing = 12 * config.experts + 24 * config.top_k  # probabilities, gates and indices
     own_copy = FULL * config.width * (config.shared_per_group and setup.precision == "fp32")
     return setup.number * routed + routing + own_copy
