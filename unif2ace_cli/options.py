@@ -23,6 +23,8 @@ SUITES = (
     "answers", "conditions", "descriptions", "generation", "prompts", "nearest", "likelihood", "codec", "routing",
 )  # fmt: skip
 """Names in unif2ace_core.evaluate.run.SUITES; a test compares."""
+GENERATING = ("generation", "prompts", "nearest")
+"""Names in unif2ace_core.evaluate.run.GENERATING; a test compares."""
 ABLATION = "ablation"
 """What `eval` takes beside them, alone."""
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".webp")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from unif2ace_cli.commands.eval import show_table
-from unif2ace_cli.options import SUITES
+from unif2ace_cli.options import GENERATING, SUITES
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_eval_checks_before_it_loads(cli, core, data, args, code):
 
 def test_suites_are_those_of_the_core():
     core = pytest.importorskip("unif2ace_core.evaluate.run")
-    assert tuple(core.SUITES) == SUITES
+    assert tuple(core.SUITES) == SUITES and set(GENERATING) == core.GENERATING
 
 
 @pytest.mark.parametrize("bits", [8, 4])

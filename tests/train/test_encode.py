@@ -24,8 +24,8 @@ from unif2ace_core.experts.insightface_model import make_insightface
 from unif2ace_core.experts.open_clip_tower import make_open_clip
 from unif2ace_core.tokens.codec import Codec, CodecConfig, to_image_tensor
 from unif2ace_core.train import encode
-from unif2ace_core.train.encode import VIEWS, EncodedSet, encoded, fingerprint
-from unif2ace_core.weights.parts import save_part
+from unif2ace_core.train.encode import VIEWS, EncodedSet, encoded
+from unif2ace_core.weights.parts import fingerprint, save_part
 from unif2ace_core.weights.resolve import load_codec
 from unif2ace_core.weights.showo import codec_sizes, convert_codec
 from unif2ace_core.weights.streams import open_checkpoint

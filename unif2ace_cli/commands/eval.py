@@ -108,16 +108,17 @@ def run(
     [dim]unif2ace eval ablation --data sets/encoded --output runs/ablation[/dim]
     """
     reporter = Reporter(json=json, quiet=quiet)
-    check_suites(suites or [])
+    names = suites or list(options.SUITES)
+    check_suites(names)
     sampling.check(guidance, temperature, sampler, guidance_schedule)
     if data is None:
         raise UsageError("eval needs --data DIR; see 'unif2ace eval --help'")
     data = inputs.data_folder(data)
     if sheet is not None:
-        check_sheet(sheet, suites or list(options.SUITES))
+        check_sheet(sheet, names)
     if judge is not None:
-        judge = check_judge(judge, suites or list(options.SUITES))
-    if suites == [options.ABLATION]:
+        judge = check_judge(judge, names)
+    if names == [options.ABLATION]:
         from unif2ace_cli.commands import eval_ablation
 
         return eval_ablation.run(reporter, model, device, data, output, limit, seed)
@@ -128,7 +129,7 @@ def run(
     loaded = models.load(reporter, model, device, quantize=quantize)
     drawing = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler)
     settings = Settings(split.value, limit, seed, drawing, judge, sheet)
-    report = measure(reporter, loaded, suites or [], data, settings)
+    report = measure(reporter, loaded, names, data, settings)
     if loaded.quantization:
         report["quantization"] = loaded.quantization
     if paper:
@@ -162,7 +163,7 @@ def check_sheet(sheet: Path, suites: list[str]) -> None:
 
 def check_judge(judge: Path, suites: list[str]) -> Path:
     """The folder, with ~ put in; refused where no suite uses it or it is no export."""
-    if not {"generation", "prompts", "nearest"} & set(suites):
+    if not set(options.GENERATING) & set(suites):
         raise UsageError("--judge looks at generated faces; name generation, prompts or nearest too")
     folder = judge.expanduser()
     if not (folder / "judge.safetensors").is_file():
@@ -187,7 +188,7 @@ def measure(reporter: Reporter, loaded: Any, names: list[str], data: Path, setti
     from unif2ace_core.evaluate.run import run_suites
 
     with suite_progress(reporter) as show:
-        return run_suites(names or list(options.SUITES), loaded, data, on_progress=show, **vars(settings))
+        return run_suites(names, loaded, data, on_progress=show, **vars(settings))
 
 
 @contextmanager

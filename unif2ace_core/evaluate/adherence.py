@@ -38,7 +38,6 @@ OF_MEN, OF_WOMEN = ("Bald", "No_Beard", "Wearing_Necktie"), ("Wearing_Earrings",
 TRIES = 240  # fives drawn until a caption can say one
 EAGER = 3.0  # how much oftener a prompt for five takes what is there than what is not
 
-
 Value = tuple[str, str]  # attribute, yes or no
 
 
@@ -123,14 +122,12 @@ def report(
     """Balanced accuracies with 95% intervals; images (n, H, W, 3) uint8, `photos` those of the records."""
     seen = read(images, reader)
     pairs = {kind: [(a.wanted, s) for a, s in zip(asked, seen) if a.kind == kind] for kind in ("single", "five")}
-    result: dict[str, Any] = {"n": len(asked)}
-    for title, kind, names in (
-        ("single", "single", ATTRIBUTES),
-        ("small", "single", SMALL),
-        ("five", "five", ATTRIBUTES),
-    ):
-        result[title] = summary(pairs[kind], names, generator)
-    result["five"] |= all_right(pairs["five"], generator)
+    result: dict[str, Any] = {
+        "n": len(asked),
+        "single": summary(pairs["single"], ATTRIBUTES, generator),
+        "small": summary(pairs["single"], SMALL, generator),
+        "five": summary(pairs["five"], ATTRIBUTES, generator) | all_right(pairs["five"], generator),
+    }
     if photos is not None and len(photos):
         found = read(photos, reader)
         result["photos"] = summary([(r.labels, s) for r, s in zip(records, found)], ATTRIBUTES + SMALL, generator)

@@ -10,18 +10,16 @@ own CLIP tower says of a picture can't tell whether the model only pleases its o
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unif2ace_core.data.attributes import BINARY, VISIBLE_30
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.tower import ConvTower
+from unif2ace_core.experts.tower import ConvTower, resized
 from unif2ace_core.weights.parts import load_part
 
 SHIPPED = Path(str(resources.files("unif2ace_core") / "assets" / "judge"))
@@ -49,10 +47,7 @@ class Judge(nn.Module):
 
     def map(self, images: Tensor) -> Tensor:
         """Square images (B, 3, H, H) in [-1, 1], of any size -> (B, C, h, h)."""
-        side = self.config.pixels
-        if images.shape[-1] != side:
-            images = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
-        return self.tower(images)
+        return self.tower(resized(images.to(self.head.weight.device), self.config.pixels))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images as for `map` -> logits (B, attributes)."""
@@ -61,21 +56,13 @@ class Judge(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Images as for `map` -> (B, C), to compare sets of pictures by."""
-        return self.map(images.to(self.head.weight.device)).float().mean((2, 3))
+        return self.map(images).float().mean((2, 3))
 
     @torch.no_grad()
     def read(self, images: Tensor) -> dict[str, Tensor]:
         """Images as for `map` -> probabilities (B, 2) of no and yes by attribute."""
-        yes = self(images.to(self.head.weight.device)).float().sigmoid()
+        yes = self(images).float().sigmoid()
         return {name: torch.stack([1 - part, part], 1) for name, part in zip(self.config.attributes, yes.unbind(1))}
-
-
-def fingerprint(judge: Judge) -> str:
-    """Short hash of the weights, which tells judges apart in reports."""
-    digest = hashlib.sha256()
-    for name, value in sorted(judge.state_dict().items()):
-        digest.update(name.encode() + value.cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def load_judge(directory: Path | None = None, device: torch.device | str = "cpu") -> Judge:

@@ -34,17 +34,14 @@ def caption_posterior(
     """
     config, device = model.config, model.norm.weight.device
     blank = [config.codes] * config.positions
-    batch = collate([t2i_row(prompt, blank, end, config) for prompt in prompts], config)
+    batch = collate([t2i_row(prompt, blank, end, config) for prompt in prompts], config).to(device)
     noise = torch.randn(len(prompts), config.noise_tokens, config.noise_width, generator=generator)
     features = Features(noise=noise.to(device))
-    place = (batch.span.unsqueeze(1) + torch.arange(config.positions)).to(device)
-    ids, positions, mask, group, span = (
-        t.to(device) for t in (batch.ids, batch.positions, batch.mask, batch.group, batch.span)
-    )
+    place = batch.span.unsqueeze(1) + torch.arange(config.positions, device=device)
 
     def posterior(x: Tensor) -> Tensor:
-        filled = ids.scatter(1, place, x.to(device) + config.code_offset)
-        hidden = model(filled, positions, mask, group, span, features).hidden
+        filled = batch.ids.scatter(1, place, x.to(device) + config.code_offset)
+        hidden = model(filled, batch.positions, batch.mask, batch.group, batch.span, features).hidden
         return model.code_logits(hidden.gather(1, place.unsqueeze(2).expand(-1, -1, hidden.shape[2])))
 
     return posterior

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -176,12 +177,15 @@ def check_features(x: Tensor, y: Tensor) -> None:
 
 @torch.no_grad()
 def extract(
-    images: Tensor,
+    images: Tensor | np.ndarray,
     extractor: Callable[[Tensor], Tensor],
     batch_size: int = 64,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Features (n, D) in fp32 on the CPU of images (n, 3, H, W) in [-1, 1] or uint8 (n, H, W, 3)."""
+    """Features (n, D) in fp32 on the CPU of images (n, 3, H, W) in [-1, 1] or uint8 (n, H, W, 3).
+
+    An array may be one on disk: it is read batch by batch.
+    """
     found = []
     for start in range(0, len(images), batch_size):
         part = images[start : start + batch_size]
@@ -191,8 +195,10 @@ def extract(
     return torch.cat(found)
 
 
-def as_signed(images: Tensor) -> Tensor:
+def as_signed(images: Tensor | np.ndarray) -> Tensor:
     """uint8 (n, H, W, 3) -> fp32 (n, 3, H, W) in [-1, 1]; floating images stay as they are."""
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(np.array(images))
     if images.is_floating_point():
         return images
     return to_image_tensor(images)

@@ -45,7 +45,7 @@ def measure(
 
     `on_progress` is told (done, total) training photos.
     """
-    known = all_features(train, features, on_progress)
+    known = extract(train, features, on_progress=on_progress)
     made, place = nearest(extract(images, features), known)
     if sheet is not None:
         write_sheet(images[:SHOWN], torch.from_numpy(train[place[:SHOWN].numpy()]), sheet)
@@ -63,18 +63,6 @@ def measure(
         "share_nearer": share_nearer(made, far["held_out"], generator),
         "copies_nearer": share_nearer(far["copies"], far["held_out"], generator),
     }
-
-
-def all_features(
-    photos: np.ndarray, features: Extractor, on_progress: Callable[[int, int], None] | None, size: int = 1024
-) -> Tensor:
-    """Features (m, D) of photos (m, H, W, 3), so many at once in memory."""
-    found = []
-    for start in range(0, len(photos), size):
-        found.append(extract(torch.from_numpy(np.array(photos[start : start + size])), features))
-        if on_progress:
-            on_progress(min(start + size, len(photos)), len(photos))
-    return torch.cat(found)
 
 
 def share_nearer(near: Tensor, held_out: Tensor, generator: torch.Generator, draws: int = 1000) -> dict[str, Any]:

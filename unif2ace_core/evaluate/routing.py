@@ -10,7 +10,7 @@ gate of each (they sum to 1); `distinct` counts the expert pairs or triples that
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,11 +18,13 @@ from torch import Tensor
 
 from unif2ace_core.config import GROUPS, Group, ModelConfig
 from unif2ace_core.evaluate.metrics import rounded
-from unif2ace_core.model.transformer import Features, Output, UniF2ace
+from unif2ace_core.model.token_moe import Routing
+from unif2ace_core.model.transformer import Features, UniF2ace
 from unif2ace_core.tokens.sequence import Row, collate, mmu_row, t2i_row
 
 COUNT = 128  # photos where nothing else is said
 MASKED = 0.5  # share of the codes that generation does not see
+Routed = tuple[list[dict[str, Routing]], list[dict[str, Tensor]]]  # of `Output`: routings and gates by MoE layer
 
 
 def half_masked(codes: Tensor, mask_id: int, generator: torch.Generator) -> Tensor:
@@ -44,8 +46,9 @@ class Asked:
 def routed(model: UniF2ace, batches: Iterable[Asked], end: int, generator: torch.Generator) -> dict[str, Any]:
     """The suite's metrics for photos in batches."""
     config, device = model.config, model.norm.weight.device
-    outputs: dict[Group, list[Output]] = {group: [] for group in GROUPS}
+    count, outputs = 0, {group: list[Routed]() for group in GROUPS}
     for batch in batches:
+        count += len(batch.codes)
         noise = torch.randn(len(batch.codes), config.noise_tokens, config.noise_width, generator=generator)
         seen = half_masked(batch.codes, config.codes, generator).tolist()
         drawn = [t2i_row(prompt, codes, end, config) for prompt, codes in zip(batch.prompts, seen, strict=True)]
@@ -59,26 +62,23 @@ def routed(model: UniF2ace, batches: Iterable[Asked], end: int, generator: torch
         for group, found in outputs.items()
         for number, layer in enumerate(layers)
     }
-    return {"n": sum(len(output.hidden) for output in outputs[Group.MMU]), "by_layer": table}
+    return {"n": count, "by_layer": table}
 
 
-def run(model: UniF2ace, rows: Sequence[Row], features: Features) -> Output:
+def run(model: UniF2ace, rows: Sequence[Row], features: Features) -> Routed:
     """A forward pass over rows of one task."""
-    batch, device = collate(rows, model.config), model.norm.weight.device
-    ids, positions, mask, group, span = (
-        t.to(device) for t in (batch.ids, batch.positions, batch.mask, batch.group, batch.span)
-    )
-    output = model(ids, positions, mask, group, span, features)
-    return replace(output, hidden=output.hidden[:, :0])  # of which only the number of rows is kept
+    batch = collate(rows, model.config).to(model.norm.weight.device)
+    output = model(batch.ids, batch.positions, batch.mask, batch.group, batch.span, features)
+    return output.routings, output.gates
 
 
 def layer_row(
-    outputs: Sequence[Output], number: int, group: Group, config: ModelConfig
+    outputs: Sequence[Routed], number: int, group: Group, config: ModelConfig
 ) -> dict[str, float | int | None]:
     """Shares of the token experts and mean gates of the sequence experts of one MoE layer."""
     name = group.name.lower()
-    load = torch.stack([output.routings[number][name].load().chosen for output in outputs]).sum(0).float().cpu()
-    gates = torch.cat([output.gates[number][name] for output in outputs]).float().cpu()
+    load = torch.stack([routings[number][name].load().chosen for routings, _ in outputs]).sum(0).float().cpu()
+    gates = torch.cat([each[number][name] for _, each in outputs]).float().cpu()
     experts = config.sequence_t2i if group is Group.T2I else config.sequence_mmu
     shares = {f"token {index}": rounded(share) for index, share in enumerate((load / load.sum()).tolist())}
     means = {label: rounded(value) for label, value in zip(labels(experts), gates.mean(0).tolist())}

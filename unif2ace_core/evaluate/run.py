@@ -55,10 +55,11 @@ from unif2ace_core.evaluate.adapters import (
     photos_encoder,
     reconstructor,
 )
-from unif2ace_core.evaluate.judge import Judge, fingerprint, load_judge
+from unif2ace_core.evaluate.judge import SHIPPED, Judge, load_judge
 from unif2ace_core.evaluate.photos import aligned_photos, draw, located_photos, photo_pixels, pixels_of
 from unif2ace_core.model.transformer import Features
 from unif2ace_core.tokens.codec import to_image_tensor
+from unif2ace_core.weights.parts import fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -395,7 +396,10 @@ def run_suites(
     if unknown:
         raise UserError(f"no suite {unknown[0]!r}; choose from {', '.join(SUITES)}")
     loaded = _loaded(model, device)
-    looking = load_judge(judge, loaded.device) if GENERATING & set(names) else None
+    looking, how = None, dict[str, Any]()
+    if GENERATING & set(names):
+        looking = load_judge(judge, loaded.device)
+        how = {"sampling": sampled(loaded, sampling), "judge": fingerprint(judge or SHIPPED, "judge")[:12]}
     found = {}
     for name in names:
 
@@ -413,7 +417,7 @@ def run_suites(
         "device": str(loaded.device),
         "extractor": extractor_name(loaded) if extractor is None else "injected",
         "versions": {"unif2ace": __version__, "model": loaded.version, "torch": str(torch.__version__)},
-        **({"sampling": sampled(loaded, sampling), "judge": fingerprint(looking)} if looking else {}),
+        **how,
         "suites": found,
     }
 

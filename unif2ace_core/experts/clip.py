@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from unif2ace_core.data.attributes import SCHEMA
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.tower import ConvTower
+from unif2ace_core.experts.tower import ConvTower, resized
 from unif2ace_core.timing import phase
 from unif2ace_core.weights.configs import read_config
 from unif2ace_core.weights.parts import load_part, part_kind
@@ -129,10 +129,7 @@ class ClipEncoder(ClipExpert):
 
     def features(self, images: Tensor) -> LabelledFeatures:
         """Square images (B, 3, H, H) in [-1, 1], of any size -> all outputs."""
-        side = self.config.pixels
-        if images.shape[-1] != side:
-            images = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
-        patches = self.tower(images).flatten(2).transpose(1, 2) + self.position
+        patches = self.tower(resized(images, self.config.pixels)).flatten(2).transpose(1, 2) + self.position
         summary = F.silu(self.summary(self.neck(patches).flatten(1)))
         tokens = torch.cat([patches, summary.to(patches.dtype).unsqueeze(1)], 1)
         heads = self.attributes(summary)

@@ -11,6 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def resized(images: Tensor, side: int) -> Tensor:
+    """Square images (B, 3, H, H) at another side; as they are where they have it."""
+    if images.shape[-1] == side:
+        return images
+    return F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
+
+
 class Block(nn.Module):
     """Pre-norm residual block of two 3x3 convolutions. Shape is kept: (B, C, H, W)."""
 

@@ -53,6 +53,10 @@ class Batch:
     turns: Tensor  # (B, L)
     valid: Tensor  # (B, L) bool, False on pads
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+
 
 def text_ids(ids: Sequence[int], config: ModelConfig) -> list[int]:
     """Cut BPE ids to the model's text length."""

@@ -26,7 +26,7 @@ from unif2ace_core.experts.clip import clip_width, load_clip_expert
 from unif2ace_core.experts.face import load_face_expert
 from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.train.loop import native_bf16
-from unif2ace_core.weights.configs import read_json
+from unif2ace_core.weights.parts import fingerprint
 from unif2ace_core.weights.resolve import codec_config, load_codec
 from unif2ace_core.weights.store import replacing
 
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 VIEWS = 2
 BATCH = 64  # photos of 128 pixels at once, fewer of larger ones
-CHUNK = 2**20  # bytes of a file hashed at once
 VERSION = 2  # part of the cache's keys; goes up when what is computed changes
 Part = tuple[int, int, np.ndarray]  # first row, view, rows (B, ...) of it
 PARTS = {"codes": "codec", "clip": "clip", "face": "face"}  # kind of array -> part that makes it
@@ -130,24 +129,6 @@ def _encode_anew(
     logger.info("encoding %d photos of %d pixels with %s, once for all runs", len(records), pixels, where)
     encoder, photos = load_encoder(kind, directory, device), aligned_pixels(data, records, pixels)
     _encode_all(photos, encoder, path, device, bf16)
-
-
-def fingerprint(directory: Path, part: str) -> str:
-    """Hash of all that decides what a part computes: its config and weights, wherever they are.
-
-    Raises:
-        UserError: a file is missing.
-    """
-    config, weights = read_json(directory / f"{part}.json"), directory / f"{part}.safetensors"
-    if "path" in config:  # a model that stays in its place, which is no part of what it computes
-        weights = directory / config.pop("path")
-    if not weights.is_file():
-        raise UserError(f"{weights} does not exist; make the part in {directory} again")
-    digest = hashlib.sha256(repr(sorted(config.items())).encode())
-    with weights.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _batches(pixels: np.ndarray) -> Iterator[tuple[int, int, Tensor]]:

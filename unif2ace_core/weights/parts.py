@@ -5,6 +5,7 @@ Parts that are trained here state no `kind` in NAME.json; those of other program
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from unif2ace_core.weights.configs import read_config, read_json
 from unif2ace_core.weights.store import load_module, load_tensors, save_tensors, write_text_atomic
 
 M = TypeVar("M", bound=nn.Module)
+CHUNK = 2**20  # bytes of a file hashed at once
 DRAWS = (Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_)  # what initialisers call
 
 
@@ -79,6 +81,24 @@ def load_part(directory: Path, name: str, kind: type[M], config_kind: type[Any])
     path = directory / f"{name}.safetensors"
     load_module(module, load_tensors(path), path)
     return module
+
+
+def fingerprint(directory: Path, part: str) -> str:
+    """Hash of all that decides what a part computes: its config and weights, wherever they are.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    config, weights = read_json(directory / f"{part}.json"), directory / f"{part}.safetensors"
+    if "path" in config:  # a model that stays in its place, which is no part of what it computes
+        weights = directory / config.pop("path")
+    if not weights.is_file():
+        raise UserError(f"{weights} does not exist; make the part in {directory} again")
+    digest = hashlib.sha256(repr(sorted(config.items())).encode())
+    with weights.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 class _NothingDrawn(TorchFunctionMode):

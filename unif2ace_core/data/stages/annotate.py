@@ -64,8 +64,7 @@ def clip_fingerprint(directory: Path, model: str) -> str:
         UserError: it has none that names attributes.
     """
     from unif2ace_core.experts.clip import OPEN_CLIP
-    from unif2ace_core.train.encode import fingerprint
-    from unif2ace_core.weights.parts import has_part, part_kind
+    from unif2ace_core.weights.parts import fingerprint, has_part, part_kind
 
     if not has_part(directory, "clip"):
         raise UserError(f"--model {model} has no CLIP expert; take another model")

@@ -19,8 +19,9 @@ from unif2ace_core.data.pixels import framed_photo
 from unif2ace_core.data.sets import SetRecords, check_aligned
 from unif2ace_core.data.shards import Job, Made, Shard, image_files, read_shard, read_stages, shards_of, with_column
 from unif2ace_core.data.stages.threads import one_thread
-from unif2ace_core.train.encode import PARTS, VIEWS, Encoder, encoded_views, fingerprint, load_encoder
+from unif2ace_core.train.encode import PARTS, VIEWS, Encoder, encoded_views, load_encoder
 from unif2ace_core.train.loop import native_bf16
+from unif2ace_core.weights.parts import fingerprint
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,10 +23,10 @@ from unif2ace_core.data.sets import preferred_sources
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate.judge import Judge, JudgeConfig
-from unif2ace_core.evaluate.metrics import balanced_accuracy, known_mean
+from unif2ace_core.evaluate.metrics import balanced_accuracy, extract, known_mean
 from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.train.options import TrainConfig, as_path
-from unif2ace_core.train.processes import Part, device_of
+from unif2ace_core.train.processes import Part
 from unif2ace_core.train.records import split_records, training_pixels
 from unif2ace_core.weights.parts import load_part, save_part
 
@@ -87,9 +86,7 @@ class JudgeTask:
     def batch(self, step: int, part: Part) -> dict[str, Tensor]:
         rows = torch.randint(len(self.pixels), (part.rows(self.config.batch_size),), generator=part.own)
         images = augment(to_image_tensor(torch.from_numpy(self.pixels[rows.numpy()])), part.own)
-        side = self.judge.config.pixels
-        small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
-        return {"images": small.contiguous(memory_format=torch.channels_last), "labels": self.labels[rows]}
+        return {"images": images.contiguous(memory_format=torch.channels_last), "labels": self.labels[rows]}
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         logits, labels = self.judge(batch["images"]).float(), batch["labels"]
@@ -100,9 +97,7 @@ class JudgeTask:
 
     def evaluate(self) -> dict[str, float]:
         """Mean balanced accuracy over the 20 and the 30 visible attributes, on val."""
-        device = device_of(self.judge)
-        parts = torch.from_numpy(np.array(self.val_pixels)).split(128)
-        seen = torch.cat([self.judge(to_image_tensor(part).to(device)).float().cpu() > 0 for part in parts])
+        seen = extract(self.val_pixels, self.judge) > 0
         scores = {
             name: balanced_accuracy(seen[known, index], self.val_labels[known, index] == 1)
             for index, name in enumerate(self.judge.config.attributes)
