@@ -1,4 +1,4 @@
-"""Plain prompts say one or two true things, deny things too, and nothing else.
+"""Plain prompts say a few true things, deny things too, and nothing else.
 
 pytest tests/data/test_plain.py
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import random
 
-from unif2ace_core.data.attributes import BINARY, derive
+from unif2ace_core.data.attributes import BINARY, VISIBLE_30, derive
 from unif2ace_core.data.parse import parse
-from unif2ace_core.data.plain import chosen_names, plain_prompt, worded
+from unif2ace_core.data.plain import chosen_names, nameable, plain_prompt, worded
 from unif2ace_core.data.sources import FaceRecord
 
 
@@ -25,25 +25,39 @@ def people(count: int) -> list[FaceRecord]:
     return found
 
 
-def test_prompts_are_true_and_name_at_most_two_things_beside_the_gender() -> None:
-    rng, sizes = random.Random(1), set()
-    for record in people(150):
-        said = parse(plain_prompt(record, rng))
-        named = {name: value for name, value in said.items() if name in BINARY}
+def prompts(seed: int) -> list[tuple[FaceRecord, tuple[str, str], str]]:
+    """A prompt about a value of each person."""
+    rng = random.Random(seed)
+    about = [(record, rng.choice(nameable(record.labels))) for record in people(200)]
+    return [(record, value, plain_prompt(record.labels, value, rng)) for record, value in about]
+
+
+def test_prompts_are_true_and_name_what_they_are_about() -> None:
+    sizes, hits = set(), 0
+    for record, (name, value), text in prompts(1):
+        named = {name: value for name, value in parse(text).items() if name in BINARY}
         assert all(record.labels[name] == value for name, value in named.items()), named
+        hits += named.get(name) == value
         sizes.add(len(named) - ("Male" in named))
-    assert sizes >= {0, 1, 2}
+    assert sizes >= {1, 2, 5}
+    assert hits > 180  # four tries do not always find the words
 
 
 def test_what_is_absent_is_said_alone() -> None:
-    rng = random.Random(2)
-    said = [parse(plain_prompt(record, rng)) for record in people(200)]
-    assert any(each == {"Male": "no", "Bangs": "no"} for each in said)
+    said = [parse(text) for _, (_, value), text in prompts(2) if value == "no"]
+    assert any(set(each) <= {"Male", "Bangs"} and each.get("Bangs") == "no" for each in said)
     assert any(each.get("Wearing_Hat") == "no" for each in said)
 
 
-def test_a_record_without_labels_has_a_prompt_too() -> None:
-    assert "person" in plain_prompt(FaceRecord("mine", "0.png", "train", {}, None, None), random.Random(0))
+def test_prompts_are_about_what_is_looked_for_on_a_man_or_a_woman() -> None:
+    everything = dict.fromkeys(VISIBLE_30, "no")
+    of_men, of_women, of_anyone = (
+        {name for name, _ in nameable(everything | sex)} for sex in ({"Male": "yes"}, {"Male": "no"}, {"Male": ""})
+    )
+    assert "No_Beard" in of_men - of_women
+    assert "Wearing_Lipstick" in of_women - of_men
+    assert {"Eyeglasses", "Wearing_Hat", "Bangs"} <= of_men & of_women & of_anyone
+    assert nameable({}) == []
 
 
 def test_a_wording_tells_whether_it_says_all() -> None:

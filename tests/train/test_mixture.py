@@ -43,6 +43,24 @@ def test_rarity_draws_remarkable_photos_more_often_and_zero_draws_all_alike(tiny
     assert eagerly > 0.4
 
 
+def test_plain_prompts_show_photos_with_and_without_what_they_name_equally_often(tiny_config: ModelConfig) -> None:
+    plain = mixture(replace(tiny_config, text_length=120), MixtureConfig(t2i_share=1.0, plain_share=1.0))
+    generator = torch.Generator().manual_seed(0)
+    about = [value for _ in range(12) for value in plain.plan(50, generator).about if value is not None]
+    assert len(about) == 600
+    hats = [value for name, value in about if name == "Wearing_Hat"]
+    assert 0.4 < hats.count("yes") / len(hats) < 0.6  # of the photos a fifth
+    assert {value for name, value in about if name == "Smiling"} == {"yes"}  # nobody looks serious
+
+
+def test_plain_prompts_are_not_dropped(tiny_config: ModelConfig) -> None:
+    settings = MixtureConfig(t2i_share=1.0, plain_share=1.0, condition_dropout=1.0)
+    config = replace(tiny_config, text_length=120)
+    plain, captions = mixture(config, settings), mixture(config, replace(settings, plain_share=0.0))
+    long, empty = (each.draw(16, torch.Generator().manual_seed(0)).sequences.ids for each in (plain, captions))
+    assert long.shape[1] > empty.shape[1]
+
+
 def test_a_batch_holds_the_share_of_generation_rows(tiny_config: ModelConfig) -> None:
     drawn = mixture(replace(tiny_config, text_length=120), MixtureConfig(t2i_share=0.75))
     assert len(drawn.draw(8, torch.Generator().manual_seed(0)).targets) == 6

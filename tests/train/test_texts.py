@@ -11,7 +11,6 @@ from pathlib import Path
 import factory_toys as toys
 import pytest
 
-from unif2ace_core.data.parse import parse
 from unif2ace_core.data.questions import yes_no_wordings
 from unif2ace_core.data.sets import SetRecords
 from unif2ace_core.errors import UserError
@@ -57,18 +56,6 @@ def test_what_a_set_lacks_is_drawn_from_its_labels(aligned_faces: Path, tmp_path
     captioned = texts_of(SetRecords(toys.captioned(aligned_faces, tmp_path / "captioned"), "train"))
     assert captioned.pairs(1, random.Random(3), 4) == drawn.pairs(1, random.Random(3), 4)
     assert len(captioned.prompts(1, random.Random(3))) == 4
-
-
-def test_a_share_of_drawn_prompts_is_plain(asked: SetRecords) -> None:
-    plain = texts_of(asked, drawn_share=1.0, plain_share=1.0)
-    lengths = [len(parse(plain.prompts(row, random.Random(row))[0])) for row in range(len(asked))]
-    assert max(lengths) <= 5  # two attributes, the gender, and what follows from them
-    never = texts_of(asked, drawn_share=1.0)
-    assert texts_of(asked, drawn_share=1.0, plain_share=0.0).prompts(0, random.Random(5)) == never.prompts(
-        0, random.Random(5)
-    )
-    with pytest.raises(UserError, match="plain_share acts on drawn texts"):
-        texts_of(asked, plain_share=0.5)
 
 
 def test_some_written_texts_are_drawn_anew_instead(asked: SetRecords) -> None:

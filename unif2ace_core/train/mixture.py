@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unif2ace_core.config import ModelConfig
 from unif2ace_core.data.captions import remarkable
+from unif2ace_core.data.plain import NAMED, Value, nameable, plain_prompt
 from unif2ace_core.data.questions import describe_question, description
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.diffusion.d3diff import MaskedCodes, draw_mask
@@ -41,7 +42,7 @@ class MixtureConfig:
     t2i_sources: tuple[str, ...] = ()  # whose photos are generated; () for all
     t2i_rarity: float = 0.0  # photos to generate are drawn by this power of their most remarkable attribute's weight
     drawn_share: float = 0.0  # rows whose texts are drawn from their labels, though the set holds written ones
-    plain_share: float = 0.0  # drawn prompts that say one or two attributes only, there or not
+    plain_share: float = 0.0  # rows of generation about one attribute, there as often as not
     ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
     text_budget: int = 60  # text tokens of a row
     long_budget: int = 110  # in the share of batches that hold descriptions
@@ -71,6 +72,7 @@ class Plan:
     records: list[int]  # which record each row shows
     views: list[int]
     seeds: list[int]  # of each row's own draws
+    about: list[Value | None]  # (generated,) what the plain ones of the prompts are about
     generated: int  # T2I rows
     budget: int  # text tokens of a row
     masks: Tensor  # (generated, N) bool
@@ -87,16 +89,29 @@ def check_labels(records: Sequence[FaceRecord], config: MixtureConfig) -> None:
         raise UserError(f"no {records[0].split} photo has labels to ask about; add label columns or set t2i_share=1")
 
 
-def surveyed(records: Iterable[FaceRecord], config: MixtureConfig) -> tuple[array[int], array[float], array[int]]:
-    """Rows to generate, their cumulative odds, and rows with labels to ask about."""
-    drawable, odds, known = array("q"), array("d"), array("q")
+@dataclass(frozen=True)
+class Survey:
+    """What rows serve for."""
+
+    drawable: array[int]  # rows to generate
+    odds: array[float]  # their cumulative odds
+    having: dict[Value, array[int]]  # rows to generate by what a plain prompt may say of them; both values or none
+    known: array[int]  # rows with labels to ask about
+
+
+def surveyed(records: Iterable[FaceRecord], config: MixtureConfig) -> Survey:
+    """One pass over the records."""
+    found = Survey(array("q"), array("d"), {}, array("q"))
     for row, record in enumerate(records):
         if record.source in (config.t2i_sources or (record.source,)):
-            drawable.append(row)
-            odds.append(remarkable(record.labels) ** config.t2i_rarity + (odds[-1] if odds else 0.0))
+            found.drawable.append(row)
+            rare = remarkable(record.labels) ** config.t2i_rarity
+            found.odds.append(rare + (found.odds[-1] if found.odds else 0.0))
+            for value in nameable(record.labels) if config.plain_share else ():
+                found.having.setdefault(value, array("q")).append(row)
         if record.labels:
-            known.append(row)
-    return drawable, odds, known
+            found.known.append(row)
+    return found
 
 
 class Mixture:
@@ -115,21 +130,24 @@ class Mixture:
         self.sure = sure
         self.records, self.data, self.tokenizer = records, data, tokenizer
         self.model, self.config = model, config
-        self.drawable, self.odds, self.known = surveyed(records, config)
-        self.texts = texts_of(records, config.drawn_share, parse_factors(config.ask_more), config.plain_share)
+        self.survey = surveyed(records, config)
+        self.named = [name for name in NAMED if any((name, value) in self.survey.having for value in ("no", "yes"))]
+        self.texts = texts_of(records, config.drawn_share, parse_factors(config.ask_more))
 
     def plan(self, size: int, generator: torch.Generator) -> Plan:
         """The common draws for a step of `size` rows."""
         rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
-        generated = round(size * self.config.t2i_share) if self.drawable else 0
-        chosen = rng.choices(self.drawable, cum_weights=self.odds, k=generated) if generated else []
-        chosen += [rng.choice(self.known) for _ in range(size - generated)]
+        generated = round(size * self.config.t2i_share) if self.survey.drawable else 0
+        about = [self.value(rng) for _ in range(generated)]
+        chosen = [self.drawn(value, rng) for value in about]
+        chosen += [rng.choice(self.survey.known) for _ in range(size - generated)]
         blank = torch.zeros(generated, self.model.positions, dtype=torch.long)
         masked = draw_mask(blank, generator, law=self.config.mask_law, mask_id=self.model.codes)
         return Plan(
             records=chosen,
             views=[rng.randrange(self.data.codes.shape[1]) for _ in chosen],
             seeds=[rng.getrandbits(62) for _ in chosen],
+            about=about,
             generated=generated,
             budget=self.config.long_budget if rng.random() < self.config.long_share else self.config.text_budget,
             masks=masked.mask,
@@ -138,6 +156,19 @@ class Mixture:
             keep=torch.rand(2, size, generator=generator) >= self.config.expert_dropout,
             exploration=exploration_draws(self.model, size, generator),
         )
+
+    def value(self, rng: random.Random) -> Value | None:
+        """What a plain prompt is about, yes as often as no; None for a caption."""
+        if not self.named or rng.random() >= self.config.plain_share:
+            return None
+        name = rng.choice(self.named)
+        return rng.choice([value for value in ((name, "no"), (name, "yes")) if value in self.survey.having])
+
+    def drawn(self, value: Value | None, rng: random.Random) -> int:
+        """A row to generate; one with this value."""
+        if value is not None:
+            return rng.choice(self.survey.having[value])
+        return rng.choices(self.survey.drawable, cum_weights=self.survey.odds)[0]
 
     def draw(self, size: int, generator: torch.Generator, index: int = 0, count: int = 1) -> MixedBatch:
         """Of a batch of `size` rows every `count`-th one, from row `index` on."""
@@ -148,7 +179,7 @@ class Mixture:
         codes = targets.masked_fill(plan.masks[drawn], self.model.codes)
         masked = MaskedCodes(codes, plan.masks[drawn], plan.weights[drawn], plan.levels[drawn])
         seeds = {row: random.Random(plan.seeds[row]) for row in own}
-        rows = [self.t2i(plan.records[row], codes[n].tolist(), plan.budget, seeds[row]) for n, row in enumerate(drawn)]
+        rows = [self.t2i(plan, row, codes[n].tolist(), seeds[row]) for n, row in enumerate(drawn)]
         clean = self.codes(plan, asked)
         rows += [self.mmu(plan.records[row], clean[n].tolist(), plan.budget, seeds[row]) for n, row in enumerate(asked)]
         answers = sum(max(row.turns) for row in rows[len(drawn) :])
@@ -167,14 +198,17 @@ class Mixture:
         found = [self.data.codes[plan.records[row], plan.views[row]].astype("int64") for row in rows]
         return torch.from_numpy(np.array(found, dtype="int64").reshape(-1, self.model.positions))
 
-    def t2i(self, record: int, codes: list[int], budget: int, rng: random.Random) -> Row:
-        """A generation row; now and then without its prompt."""
-        dropped = rng.random() < self.config.condition_dropout
-        return t2i_row([] if dropped else self.prompt(record, budget, rng), codes, self.tokenizer.end, self.model)
+    def t2i(self, plan: Plan, row: int, codes: list[int], rng: random.Random) -> Row:
+        """A generation row. Captions are dropped now and then, not plain prompts: their photos are no fair sample."""
+        value = plan.about[row]
+        dropped = value is None and rng.random() < self.config.condition_dropout
+        ids = [] if dropped else self.prompt(plan.records[row], value, plan.budget, rng)
+        return t2i_row(ids, codes, self.tokenizer.end, self.model)
 
-    def prompt(self, record: int, budget: int, rng: random.Random) -> list[int]:
-        """The first caption that fits, in ids; the beginning of the first one where none does."""
-        found = [self.tokenizer.encode(text) for text in self.texts.prompts(record, rng)]
+    def prompt(self, record: int, value: Value | None, budget: int, rng: random.Random) -> list[int]:
+        """The first prompt that fits, in ids; the beginning of the first one where none does."""
+        plain = value and [plain_prompt(self.records[record].labels, value, rng)]
+        found = [self.tokenizer.encode(text) for text in plain or self.texts.prompts(record, rng)]
         return next((ids for ids in found if len(ids) <= budget), found[0][:budget])
 
     def mmu(self, record: int, codes: list[int], budget: int, rng: random.Random) -> Row:

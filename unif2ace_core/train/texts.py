@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from unif2ace_core.data.captions import STYLE_ODDS, caption
-from unif2ace_core.data.plain import plain_prompt
 from unif2ace_core.data.questions import describe_question, description, label_rates, questions
 from unif2ace_core.data.sets import SetRecords
 from unif2ace_core.data.sources import FaceRecord
@@ -33,15 +32,11 @@ class Texts(Protocol):
 class DrawnTexts:
     """Texts from the labels: others each time."""
 
-    def __init__(
-        self, records: Sequence[FaceRecord], ask_more: Mapping[str, float] | None = None, plain_share: float = 0.0
-    ) -> None:
-        """`ask_more`: yes/no attributes asked about so many times as often; `plain_share` of the prompts are plain."""
-        self.records, self.rates, self.plain_share = records, label_rates(records).lifted(ask_more or {}), plain_share
+    def __init__(self, records: Sequence[FaceRecord], ask_more: Mapping[str, float] | None = None) -> None:
+        """`ask_more`: yes/no attributes asked about so many times as often."""
+        self.records, self.rates = records, label_rates(records).lifted(ask_more or {})
 
     def prompts(self, row: int, rng: random.Random) -> list[str]:
-        if self.plain_share and rng.random() < self.plain_share:
-            return [plain_prompt(self.records[row], rng)]
         return [caption(self.records[row], rng, "mixed")]
 
     def pairs(self, row: int, rng: random.Random, count: int) -> list[Pair]:
@@ -55,19 +50,14 @@ class WrittenTexts:
     """
 
     def __init__(
-        self,
-        records: SetRecords,
-        drawn_share: float = 0.0,
-        ask_more: Mapping[str, float] | None = None,
-        plain_share: float = 0.0,
+        self, records: SetRecords, drawn_share: float = 0.0, ask_more: Mapping[str, float] | None = None
     ) -> None:
         self.records, self.drawn_share = records, drawn_share
         self.written = {name for name in ("captions", "questions") if records.has(name)}
         needed = len(self.written) < 2 or drawn_share > 0
-        for name, given in (("ask_more", ask_more), ("plain_share", plain_share)):
-            if given and not needed:
-                raise UserError(f"{name} acts on drawn texts, and the set's own are taken; give drawn_share too")
-        self.drawn: Texts | None = DrawnTexts(records, ask_more, plain_share) if needed else None
+        if ask_more and not needed:
+            raise UserError("ask_more acts on drawn texts, and the set's own are taken; give drawn_share too")
+        self.drawn: Texts | None = DrawnTexts(records, ask_more) if needed else None
 
     def prompts(self, row: int, rng: random.Random) -> list[str]:
         found = None if self.is_drawn("captions", rng) else self.records.texts(row)["captions"]
@@ -97,15 +87,12 @@ def by_dialogue(turns: Sequence[dict[str, Any]]) -> Iterator[list[Pair]]:
 
 
 def texts_of(
-    records: Sequence[FaceRecord],
-    drawn_share: float = 0.0,
-    ask_more: Mapping[str, float] | None = None,
-    plain_share: float = 0.0,
+    records: Sequence[FaceRecord], drawn_share: float = 0.0, ask_more: Mapping[str, float] | None = None
 ) -> Texts:
-    """The texts of records; of a set's written ones this share is drawn anew instead, of drawn prompts one is plain."""
+    """The texts of records; of a set's written ones this share is drawn anew instead."""
     if isinstance(records, SetRecords):
-        return WrittenTexts(records, drawn_share, ask_more, plain_share)
-    return DrawnTexts(records, ask_more, plain_share)
+        return WrittenTexts(records, drawn_share, ask_more)
+    return DrawnTexts(records, ask_more)
 
 
 def parse_factors(words: Sequence[str]) -> dict[str, float]:

@@ -77,12 +77,12 @@ class ModelTrainConfig(TrainConfig):
     t2i_sources: tuple[str, ...] = ("celebahq", "ffhq")  # whose framing pictures shall have; all if none is there
     t2i_rarity: float = 1.5  # how much more often photos with glasses, hats, ... are generated; 0: all equally often
     drawn_share: float = 0.0  # rows whose texts are drawn from their labels, though the set holds written ones
-    plain_share: float = 0.0  # drawn prompts that say one or two attributes only, there or not
+    plain_share: float = 0.0  # rows of generation about one attribute, there as often as not
     ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
     text_budget: int = 60  # text tokens of a row
     long_share: float = 0.2  # batches whose rows are long enough for descriptions
     describe_sure: float = 0.0  # probability by the CLIP expert that labels have which a description states; 0: any
-    condition_dropout: float = 0.1  # prompts emptied
+    condition_dropout: float = 0.1  # captions emptied
     expert_dropout: float = 0.1  # rows without CLIP or face features
     mask_law: str = "arcsine"  # of the number of masked codes
     alpha: float = 0.01  # of D3Diff's score term
@@ -244,7 +244,8 @@ class ModelTask:
         seen = self.encode(data, train)
         sure = SureLabels(head, seen.clip, config.describe_sure) if head and seen.clip is not None else None
         self.mixture = Mixture(train, seen, self.tokenizer, self.model.config, mixture, sure)
-        fixed = replace(mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0, t2i_rarity=0.0)
+        unforced = replace(mixture, plain_share=0.0, t2i_rarity=0.0)
+        fixed = replace(unforced, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0)
         self.held_out = Mixture(held_out, self.encode(data, held_out), self.tokenizer, self.model.config, fixed)
         self.objective = ObjectiveConfig(
             config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_t2i, config.balance_mmu
