@@ -49,10 +49,38 @@ SamplerOption = Annotated[
     typer.Option("--sampler", metavar="NAME", rich_help_panel=PANEL, help=", ".join(options.SAMPLERS) + "."),
 ]
 
+NegativeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--negative",
+        metavar="TEXT",
+        rich_help_panel=PANEL,
+        help='What the face shall not be like; "opposite": the contrary of each prompt, as far as it can be read.',
+    ),
+]
+BestOfOption = Annotated[
+    int,
+    typer.Option(
+        "--best-of",
+        metavar="N",
+        min=1,
+        rich_help_panel=PANEL,
+        help="Draw N faces for each and keep the one that shows the prompt best, as the model reads them.",
+    ),
+]
 
-def check(guidance: float | None, temperature: float | None, sampler: str | None, schedule: str | None) -> None:
+
+def check(
+    guidance: float | None,
+    temperature: float | None,
+    sampler: str | None,
+    schedule: str | None,
+    negative: str | None = None,
+) -> None:
     """Refuse what no model can do, before one is loaded."""
     check_numbers(guidance, temperature)
+    if negative and guidance == 0:
+        raise UsageError("--negative acts through guidance, and --guidance 0 leaves it out; give --guidance 3")
     check_sampler(sampler)
     check_schedule(schedule)
 
@@ -89,8 +117,10 @@ def settings(
     guidance_schedule: str | None,
     temperature: float | None,
     sampler: str | None,
+    negative: str | None = None,
+    best_of: int | None = None,
 ) -> GenerateOptions:
-    """The core's options; None leaves the model's default."""
+    """The core's options; None leaves the default."""
     from unif2ace_core.tasks.generate import GenerateOptions
 
     given: dict[str, Any] = {
@@ -99,5 +129,7 @@ def settings(
         "guidance_schedule": guidance_schedule,
         "temperature": temperature,
         "sampler": sampler,
+        "negative": negative,
+        "best_of": best_of,
     }
     return GenerateOptions(**{key: value for key, value in given.items() if value is not None})

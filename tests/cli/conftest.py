@@ -27,6 +27,8 @@ class GenerateOptions:
     guidance_schedule: str | None = None
     temperature: float | None = None
     sampler: str | None = None
+    negative: str | None = None
+    best_of: int = 1
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class GeneratedImage:
     image: Any
     seconds: float
     options: GenerateOptions
+    negative: str
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,12 @@ class FakeCore:
     ) -> Iterator[GeneratedImage]:
         self.batches.append(batch_size)
         defaults = {"steps": 16, "guidance": 2.0, "temperature": 1.0, "sampler": "maskgit"}
-        defaults["guidance_schedule"] = "constant"
+        defaults |= {"guidance_schedule": "constant", "negative": ""}
         given = {key: value for key, value in vars(options).items() if value is not None}
         used = replace(options, **{**defaults, **given})
         for request in requests:
             colour = (request.seed % 256, len(request.prompt) % 256, 0)
-            yield GeneratedImage(request, Image.new("RGB", (32, 32), colour), 0.25, used)
+            yield GeneratedImage(request, Image.new("RGB", (32, 32), colour), 0.25, used, used.negative or "")
 
     def align_face(self, model: Any, image: Any, face: int = 0) -> Any:
         self.faces.append(face)

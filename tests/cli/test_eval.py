@@ -28,6 +28,7 @@ def test_sampling_reaches_the_core(cli, core, data):
     asked = ("--steps", 8, "--guidance", 2.5, "--sampler", "maskgit", "--guidance-schedule", "linear")
     assert cli("eval", "generation", "--data", data, *asked, "--temperature", 0.5).code == 0
     given = {"steps": 8, "guidance": 2.5, "guidance_schedule": "linear", "temperature": 0.5, "sampler": "maskgit"}
+    given |= {"negative": None, "best_of": 1}
     assert vars(core.sampling) == given
 
 

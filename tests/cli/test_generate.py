@@ -31,13 +31,13 @@ def test_image_carries_its_settings(cli, tmp_path):
 def test_json_is_one_object_a_line_with_the_promised_keys(cli):
     result = cli("generate", "smile", "-n", 2, "--seed", 3, "--json", "--sampler", "halton")
     records = [json.loads(line) for line in result.lines]
-    assert [list(record) for record in records] == [
-        ["prompt", "path", "seed", "steps", "guidance", "guidance_schedule", "sampler", "model", "seconds"]
-    ] * 2
+    names = "prompt path seed steps guidance guidance_schedule negative sampler best_of model seconds"
+    assert [list(record) for record in records] == [names.split()] * 2
     assert [record["seed"] for record in records] == [3, 4]
     assert records[0] | {"seconds": 0} == {
         "prompt": "smile", "path": "smile_s3.png", "seed": 3, "steps": 16, "guidance": 2.0,
-        "guidance_schedule": "constant", "sampler": "halton", "model": "mini", "seconds": 0,
+        "guidance_schedule": "constant", "negative": "", "sampler": "halton", "best_of": 1, "model": "mini",
+        "seconds": 0,
     }  # fmt: skip
 
 
@@ -46,6 +46,19 @@ def test_guidance_schedule_is_in_the_image_and_in_the_json(cli, tmp_path, schedu
     result = cli("generate", "smile", "--guidance-schedule", schedule, "--json", "-o", "a.png")
     assert json.loads(result.out)["guidance_schedule"] == schedule
     assert Image.open(tmp_path / "a.png").text["guidance_schedule"] == schedule
+
+
+def test_what_a_face_shall_not_be_and_the_choice_are_in_the_image_and_in_the_json(cli, tmp_path):
+    result = cli("generate", "smile", "--negative", "a hat", "--best-of", 3, "--json", "-o", "a.png")
+    record = json.loads(result.out)
+    assert (record["negative"], record["best_of"]) == ("a hat", 3)
+    text = Image.open(tmp_path / "a.png").text
+    assert (text["negative"], text["best_of"]) == ("a hat", "3")
+
+
+def test_a_negative_prompt_without_guidance_is_refused_before_the_model_is_loaded(cli, core):
+    result = cli("generate", "smile", "--negative", "a hat", "--guidance", 0)
+    assert (result.code, core.loads) == (2, []) and "--negative acts through guidance" in result.error
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unif2ace_core.data.opposite import OPPOSITE
+from unif2ace_core.data.parse import parse
 from unif2ace_core.diffusion.samplers import SAMPLERS
 from unif2ace_core.errors import UserError
+from unif2ace_core.tasks.choose import candidate_seeds
 from unif2ace_core.tasks.generate import GenerateOptions, GenerateRequest, generate
 from unif2ace_core.weights.resolve import LoadedModel, load_model
 
@@ -172,13 +175,39 @@ def test_an_unknown_guidance_schedule_of_a_model_is_one_line(
     assert result.code == 1 and "no guidance schedule 'best'" in result.error
 
 
+def test_what_guidance_leads_away_from_changes_the_picture_and_is_told(loaded: LoadedModel) -> None:
+    request = [GenerateRequest("a woman without bangs", 1)]
+    made = [
+        next(generate(loaded, request, replace(FEW, guidance=3.0, negative=text))) for text in ("", "a hat", OPPOSITE)
+    ]
+    assert len({each.image.tobytes() for each in made}) == 3
+    assert [each.negative for each in made[:2]] == ["", "a hat"]
+    assert parse(made[2].negative)["Bangs"] == "yes"
+    unguided = next(generate(loaded, request, replace(FEW, guidance=0.0, negative=OPPOSITE)))
+    assert unguided.negative == ""
+
+
+def test_the_best_of_several_is_one_of_them_and_no_worse_than_the_first(loaded: LoadedModel) -> None:
+    (seed, other), prompt = candidate_seeds(5, 2), "a woman with blond hair wearing a hat"
+    alone = [next(generate(loaded, [GenerateRequest(prompt, each)], FEW)).image for each in (seed, other)]
+    best = next(generate(loaded, [GenerateRequest(prompt, 5)], replace(FEW, best_of=2))).image
+    differences = [np.abs(np.asarray(best, dtype=float) - np.asarray(each, dtype=float)).mean() for each in alone]
+    assert seed == 5 and min(differences) < 2  # two rows in one product round otherwise than one
+
+
+def test_a_model_that_reads_no_attributes_cannot_choose(model_folder: Callable[..., Path]) -> None:
+    model = load_model(str(model_folder({})), device="cpu", parts=())
+    with pytest.raises(UserError, match="leave --best-of out"):
+        list(generate(model, REQUESTS[:1], replace(FEW, best_of=2)))
+
+
 def test_what_the_file_says_makes_the_same_picture_again(run: Any, tmp_path: Path) -> None:
     settings = ("--steps", 5, "--guidance", 3.5, "--temperature", 0.7, "--sampler", "halton")
-    settings += ("--guidance-schedule", "window:0.25-1")
+    settings += ("--guidance-schedule", "window:0.25-1", "--best-of", 2)
     assert run("generate", "a woman, straw hat 🙂", "--seed", 11, *settings, "-o", "first.png").code == 0
     with Image.open(tmp_path / "first.png") as image:
         said = dict(image.text)  # type: ignore[attr-defined]
-    names = ("seed", "steps", "guidance", "guidance_schedule", "temperature", "sampler", "model")
+    names = ("seed", "steps", "guidance", "guidance_schedule", "negative", "temperature", "sampler", "best_of", "model")
     options = [f"--{name.replace('_', '-')}={said[name]}" for name in names]
     assert run("generate", said["prompt"], *options, "-o", "again.png").code == 0
     assert np.array_equal(read_pixels(tmp_path / "first.png"), read_pixels(tmp_path / "again.png"))
@@ -187,11 +216,11 @@ def test_what_the_file_says_makes_the_same_picture_again(run: Any, tmp_path: Pat
 def test_json_says_what_the_file_says(run: Any, tmp_path: Path) -> None:
     result = run("generate", "a man", "--seed", 3, "--steps", 2, "--json")
     record = json.loads(result.out)
-    names = ["prompt", "path", "seed", "steps", "guidance", "guidance_schedule", "sampler", "model", "seconds"]
-    assert list(record) == names
+    names = "prompt path seed steps guidance guidance_schedule negative sampler best_of model seconds"
+    assert list(record) == names.split()
     with Image.open(tmp_path / record["path"]) as image:
         said = dict(image.text)  # type: ignore[attr-defined]
-    keys = ("prompt", "seed", "steps", "guidance", "guidance_schedule", "sampler", "model")
+    keys = set(record) - {"path", "seconds"}
     assert {key: said[key] for key in keys} == {key: str(record[key]) for key in keys}
     assert said["version"]
 

@@ -57,6 +57,8 @@ def run(
     guidance_schedule: sampling.ScheduleOption = None,
     temperature: sampling.TemperatureOption = None,
     sampler: sampling.SamplerOption = None,
+    negative: sampling.NegativeOption = None,
+    best_of: sampling.BestOfOption = 1,
     paper: Annotated[
         bool,
         typer.Option(
@@ -110,7 +112,7 @@ def run(
     reporter = Reporter(json=json, quiet=quiet)
     names = suites or list(options.SUITES)
     check_suites(names)
-    sampling.check(guidance, temperature, sampler, guidance_schedule)
+    sampling.check(guidance, temperature, sampler, guidance_schedule, negative)
     if data is None:
         raise UsageError("eval needs --data DIR; see 'unif2ace eval --help'")
     data = inputs.data_folder(data)
@@ -127,7 +129,7 @@ def run(
             raise UsageError(f"--output {output} is a folder; give a file such as {output / 'report.json'}")
         outputs.check_writable(output)
     loaded = models.load(reporter, model, device, quantize=quantize)
-    drawing = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler)
+    drawing = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler, negative, best_of)
     settings = Settings(split.value, limit, seed, drawing, judge, sheet)
     report = measure(reporter, loaded, names, data, settings)
     if loaded.quantization:

@@ -42,6 +42,8 @@ def run(
     guidance_schedule: sampling.ScheduleOption = None,
     temperature: sampling.TemperatureOption = None,
     sampler: sampling.SamplerOption = None,
+    negative: sampling.NegativeOption = None,
+    best_of: sampling.BestOfOption = 1,
     output: Annotated[
         str | None,
         typer.Option(
@@ -73,7 +75,7 @@ def run(
     [dim]unif2ace generate --prompts prompts.txt -n 4 -o faces/[/dim]
     """
     reporter = Reporter(json=json, quiet=quiet)
-    sampling.check(guidance, temperature, sampler, guidance_schedule)
+    sampling.check(guidance, temperature, sampler, guidance_schedule, negative)
     texts, seeds = plan_requests(reporter, prompt, prompts, count, seed)
     if not texts:
         raise typer.Exit(reporter.exit_code)
@@ -81,9 +83,9 @@ def run(
     in_folder = output is not None and outputs.wants_folder(output, len(texts) > 1)
     for path in {path.parent: path for path in paths}.values():
         outputs.check_writable(path, make_folder=in_folder)
-    loaded = models.load(reporter, model, device, parts=(), quantize=quantize)
+    loaded = models.load(reporter, model, device, parts=("clip",) if best_of > 1 else (), quantize=quantize)
     models.note_long_texts(reporter, loaded, texts, "prompt")
-    settings = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler)
+    settings = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler, negative, best_of)
     produce(reporter, loaded, list(zip(texts, seeds, paths)), settings, batch_size, force)
     if seed is None and not json:
         reporter.note(f"seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else ""))
@@ -170,8 +172,10 @@ def describe_settings(loaded: LoadedModel, made: GeneratedImage) -> dict[str, st
         "steps": str(used.steps),
         "guidance": str(used.guidance),
         "guidance_schedule": str(used.guidance_schedule),
+        "negative": made.negative,
         "sampler": str(used.sampler),
         "temperature": str(used.temperature),
+        "best_of": str(used.best_of),
         "model": loaded.name,
         **rounded,
         "version": __version__,
@@ -203,7 +207,9 @@ def report(reporter: Reporter, loaded: LoadedModel, path: Path, made: GeneratedI
             "steps": used.steps,
             "guidance": used.guidance,
             "guidance_schedule": used.guidance_schedule,
+            "negative": made.negative,
             "sampler": used.sampler,
+            "best_of": used.best_of,
             "model": loaded.name,
             "seconds": round(made.seconds, 3),
         }

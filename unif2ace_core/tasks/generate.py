@@ -2,6 +2,8 @@
 
 [t2i] [end] prompt [end] | [soi] mask x N [eoi]
  computed once, cached     one forward a step, both guidance halves in it where the step is guided
+
+Guidance leads from what a second, negative prompt gives: an empty one, a text of the user's, or the prompt's contrary.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from unif2ace_core.config import Group
+from unif2ace_core.data.opposite import OPPOSITE, opposite
 from unif2ace_core.diffusion.guidance import Constant, GuidanceSchedule, parse_schedule
 from unif2ace_core.diffusion.samplers import ProgressPosterior, sample
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.transformer import Features
+from unif2ace_core.tasks.choose import best_row, candidate_seeds, check_best_of
 from unif2ace_core.timing import phase
 from unif2ace_core.tokens.codec import to_pixels
 from unif2ace_core.tokens.sequence import t2i_prefix
@@ -28,13 +32,15 @@ from unif2ace_core.weights.resolve import LoadedModel
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """How to sample; None takes the model's default."""
+    """How to draw; None takes the model's default."""
 
     steps: int | None = None  # denoising steps
     guidance: float | None = None  # g in (1 + g) conditional - g unconditional; 0 is plain
     guidance_schedule: str | None = None  # which share of g a step gets, a form of diffusion.guidance.parse_schedule
     temperature: float | None = None  # the sampler's
     sampler: str | None = None  # name in unif2ace_core.diffusion.samplers.SAMPLERS
+    negative: str | None = None  # what guidance leads away from: a text, "" or OPPOSITE
+    best_of: int = 1  # pictures drawn for each that is kept; see tasks/choose.py
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class GeneratedImage:
     image: Image.Image
     seconds: float  # share of its batch's time
     options: GenerateOptions  # resolved
+    negative: str  # the text that guidance led away from
     truncated: bool  # whether the prompt was cut to the model's text length
 
 
@@ -60,7 +67,8 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
     """Fill None fields from the model's config and check the rest.
 
     Raises:
-        UserError: steps below 1, negative guidance or temperature, no such guidance schedule.
+        UserError: steps below 1, negative guidance or temperature, no such guidance schedule, a choice among less than
+            one picture, or among several by a model that reads no attributes.
     """
     missing = {name: value for name, value in asdict(model.generation).items() if getattr(options, name) is None}
     full = replace(options, **missing)
@@ -70,13 +78,22 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
         value = getattr(full, name)
         if not 0 <= value < 1e4:
             raise UserError(f"--{name} {value} is out of range; use 0 or more")
+    check_best_of(model, full.best_of)
     return replace(full, guidance_schedule=str(parse_schedule(str(full.guidance_schedule))))
+
+
+def negative_of(prompt: str, options: GenerateOptions) -> str:
+    """The text that guidance leads away from under resolved options; "" where there is no guidance."""
+    if not options.guidance:
+        return ""
+    return opposite(prompt) if options.negative == OPPOSITE else str(options.negative)
 
 
 class PromptedSpan:
     """The model as a function of masked codes, under prompts whose prefixes are cached; see `posterior`.
 
-    Rows of the cache: the B prompts, then, if any step may be guided, B empty ones.
+    Rows of the cache: the B prompts, then, if any step may be guided, the B that guidance leads away from, which are
+    empty unless given.
     """
 
     def __init__(
@@ -86,10 +103,11 @@ class PromptedSpan:
         noise: Tensor,
         guidance: float,
         schedule: GuidanceSchedule | None = None,
+        negatives: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.model, self.guidance, self.schedule = model, guidance, schedule or Constant()
-        empty: list[int] = []
-        texts = [*prompts, *([empty] * len(prompts) if guidance > 0 else [])]
+        away = negatives or [()] * len(prompts)
+        texts = [*prompts, *(away if guidance > 0 else ())]
         prefixes = [t2i_prefix(text, model.tokenizer.end, model.config) for text in texts]
         noise = torch.cat([noise, noise]) if guidance > 0 else noise
         self.lengths = torch.tensor([len(prefix) for prefix in prefixes], device=model.device)
@@ -158,8 +176,9 @@ def sample_codes(
     generators = [torch.Generator().manual_seed(request.seed % 2**63) for request in requests]
     noise = torch.stack([torch.randn(config.noise_tokens, config.noise_width, generator=g) for g in generators])
     prompts = [model.tokenizer.encode(request.prompt) for request in requests]
+    negatives = [model.tokenizer.encode(negative_of(request.prompt, options)) for request in requests]
     schedule = parse_schedule(str(options.guidance_schedule))
-    span = PromptedSpan(model, prompts, noise.to(model.device), float(options.guidance or 0), schedule)
+    span = PromptedSpan(model, prompts, noise.to(model.device), float(options.guidance or 0), schedule, negatives)
     codes = sample(
         str(options.sampler),
         ProgressPosterior(span.posterior),
@@ -187,13 +206,32 @@ def generate(
             raise UserError("the prompt is empty; describe a face, for example 'rosy cheeks, hoop earrings'")
     full = resolve_options(model, options)
     # Rounding in a matrix product depends on its shape. Alone, a picture is exact, and on CPU that costs little.
-    batch_size = 1 if model.device.type == "cpu" else batch_size
+    batch_size = 1 if model.device.type == "cpu" else max(1, batch_size // full.best_of)
     for start in range(0, len(requests), batch_size):
         chunk = requests[start : start + batch_size]
         began = time.perf_counter()
-        codes, cut = sample_codes(model, chunk, full)
-        with torch.inference_mode(), phase("compute: pixels"):
-            pixels = to_pixels(model.codec.decode(codes)).cpu().numpy()
+        pictures, cut = drawn(model, chunk, full)
+        arrays = to_pixels(pictures).cpu().numpy()
         seconds = (time.perf_counter() - began) / len(chunk)
-        for request, array, truncated in zip(chunk, pixels, cut, strict=True):
-            yield GeneratedImage(request, Image.fromarray(array), seconds, full, truncated)
+        for request, array, truncated in zip(chunk, arrays, cut, strict=True):
+            negative = negative_of(request.prompt, full)
+            yield GeneratedImage(request, Image.fromarray(array), seconds, full, negative, truncated)
+
+
+@torch.inference_mode()
+def drawn(
+    model: LoadedModel, requests: Sequence[GenerateRequest], options: GenerateOptions
+) -> tuple[Tensor, list[bool]]:
+    """Pictures (B, 3, H, W) in [-1, 1] of the requests under resolved options, the best of as many as they say.
+
+    Also whether each prompt was cut.
+    """
+    count = options.best_of
+    candidates = [replace(each, seed=seed) for each in requests for seed in candidate_seeds(each.seed, count)]
+    codes, cut = sample_codes(model, candidates, options)
+    with phase("compute: pixels"):
+        pictures = model.codec.decode(codes)
+    if count > 1:
+        groups = zip(requests, pictures.split(count), strict=True)
+        pictures = torch.stack([group[best_row(model, request.prompt, group)] for request, group in groups])
+    return pictures, cut[::count]

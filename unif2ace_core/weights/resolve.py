@@ -43,6 +43,7 @@ class GenerationDefaults:
     temperature: float = 0.6
     sampler: str = "halton"
     guidance_schedule: str = "constant"  # see diffusion/guidance.py; absent in older config.json files
+    negative: str = ""  # what guidance leads away from: a text, or data.opposite.OPPOSITE; absent in older files too
 
 
 def config_json(name: str, model: ModelConfig, generation: GenerationDefaults) -> str:

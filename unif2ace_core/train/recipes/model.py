@@ -101,6 +101,7 @@ class ModelTrainConfig(TrainConfig):
     temperature: float | None = None
     sampler: str | None = None
     guidance_schedule: str | None = None
+    negative: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -344,6 +345,7 @@ def generation_defaults(config: ModelTrainConfig) -> GenerationDefaults:
         "temperature": config.temperature,
         "sampler": config.sampler,
         "guidance_schedule": config.guidance_schedule,
+        "negative": config.negative,
     }
     return from_dict(GenerationDefaults, inherited | {k: v for k, v in given.items() if v is not None}, path)
 
