@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 
+from unif2ace_core.data.lots import by_lot
 from unif2ace_core.data.phrases import AGE_WORDS, NOUNS, PHRASES, PREFIXES, Phrase
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
@@ -79,11 +80,10 @@ def _sayable(labels: Mapping[str, str]) -> dict[str, Phrase]:
 
 def _choose(labels: Mapping[str, str], rng: random.Random, count: int) -> list[str]:
     """Names of `count` attributes worth saying, drawn without replacement by weight."""
-    drawn = [(rng.random() ** (1.0 / phrase.weight**_EAGERNESS), name) for name, phrase in _sayable(labels).items()]
-    drawn.sort(reverse=True)
+    sayable = _sayable(labels)
     names: list[str] = []
     absences = 2 if count > 7 else 1
-    for _, name in drawn:
+    for name in by_lot(sayable, lambda name: sayable[name].weight ** _EAGERNESS, rng):
         if len(names) == count:
             break
         if PHRASES[name][labels[name]].slot == "without":

@@ -15,6 +15,7 @@ from functools import cache
 from unif2ace_core.data import synonyms
 from unif2ace_core.data.attributes import BY_NAME, age_group, derive
 from unif2ace_core.data.captions import unsaid
+from unif2ace_core.data.lots import by_lot
 from unif2ace_core.data.parse import closed
 from unif2ace_core.data.phrases import PHRASES
 from unif2ace_core.data.sources import FaceRecord
@@ -198,8 +199,7 @@ class Facts:
 
     def shuffled(self, weight: Callable[[Unit], float]) -> list[Unit]:
         """The units drawn without replacement by weight."""
-        drawn = [(self.rng.random() ** (1.0 / weight(unit)), number, unit) for number, unit in enumerate(self.units())]
-        return [unit for _, _, unit in sorted(drawn, key=lambda entry: (-entry[0], entry[1]))]
+        return by_lot(self.units(), weight, self.rng)
 
 
 def rarity(unit: Unit) -> float:

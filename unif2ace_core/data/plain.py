@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from unif2ace_core.data.attributes import VISIBLE_20, VISIBLE_30, derive
 from unif2ace_core.data.dense import make_caption
+from unif2ace_core.data.lots import by_lot
 from unif2ace_core.data.sources import FaceRecord
 
 STYLES = ("short", "medium", "tags")
@@ -48,8 +49,7 @@ def chosen_names(
     labels: Mapping[str, str], names: Sequence[str], rng: random.Random, count: int, eager: float
 ) -> list[str]:
     """`count` of the attributes, without replacement; a yes is `eager` times as likely as a no."""
-    odds = {name: rng.random() ** (1 / eager if labels[name] == "yes" else 1) for name in names}
-    return sorted(odds, key=lambda name: -odds[name])[:count]
+    return by_lot(names, lambda name: eager if labels[name] == "yes" else 1.0, rng)[:count]
 
 
 def nameable(labels: Mapping[str, str]) -> list[Value]:

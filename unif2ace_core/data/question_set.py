@@ -25,6 +25,7 @@ from dataclasses import replace
 
 from unif2ace_core.data import question_kinds as kinds
 from unif2ace_core.data.balance import LabelRates, label_rates
+from unif2ace_core.data.lots import by_lot
 from unif2ace_core.data.question_face import Face, askable
 from unif2ace_core.data.question_kinds import GROUPS, KINDS, OPEN, Dialogue, Question
 from unif2ace_core.data.question_makers import MAKERS, unanswerable, yes_no_questions
@@ -110,8 +111,7 @@ def _fill(face: Face, found: _Collection, count: int) -> None:
 
 def _by_chance(face: Face, weights: Mapping[str, float]) -> list[str]:
     """The topics in a random order by weight and by how rare the face's value is, the first to take last."""
-    drawn = [(face.rng.random() ** (1.0 / (weight * _lift(face, name))), name) for name, weight in weights.items()]
-    return [name for _, name in sorted(drawn)]
+    return by_lot(weights, lambda name: weights[name] * _lift(face, name), face.rng)[::-1]
 
 
 def _lift(face: Face, name: str) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from unif2ace_core.data.captions import STYLE_ODDS, caption
+from unif2ace_core.data.lots import by_lot
 from unif2ace_core.data.questions import describe_question, description, label_rates, questions
 from unif2ace_core.data.sets import SetRecords
 from unif2ace_core.data.sources import FaceRecord
@@ -63,8 +64,7 @@ class WrittenTexts:
         found = None if self.is_drawn("captions", rng) else self.records.texts(row)["captions"]
         if not found:
             return self.drawn.prompts(row, rng) if self.drawn else [""]
-        odds = [rng.random() ** (1 / STYLE_ODDS[each["style"]]) for each in found]
-        return [each["text"] for _, each in sorted(zip(odds, found), key=lambda pair: -pair[0])]
+        return [each["text"] for each in by_lot(found, lambda each: STYLE_ODDS[each["style"]], rng)]
 
     def is_drawn(self, kind: str, rng: random.Random) -> bool:
         """Whether a row's captions or questions are drawn this time."""
