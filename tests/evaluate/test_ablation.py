@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,14 +18,14 @@ import torch
 from unif2ace_core.config import ModelConfig
 from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate import ablation
-from unif2ace_core.evaluate.ablation import VARIANTS, WHOLE, Plan, ablate, interval, run
+from unif2ace_core.evaluate.ablation import ANSWERS, VARIANTS, WHOLE, Plan, ablate, interval, run
 from unif2ace_core.evaluate.ablation_plot import BAD, GOOD, UNSURE, plot
 from unif2ace_core.model.sequence_moe import Exploration, SequenceExperts, SpanFeatures
 from unif2ace_core.model.transformer import UniF2ace, count_parameters
 from unif2ace_core.train.recipes.model import ModelTrainConfig, base_sizes
 from unif2ace_core.train.run import load_recipe
 
-PAIR = (WHOLE, "without CLIP")
+PAIR = (WHOLE, "no mixture")
 
 
 class Toy:
@@ -43,11 +43,12 @@ class Toy:
         (folder / "export" / "settings.json").write_text(json.dumps(dict(settings)))
         return folder / "export"
 
-    def measure(self, export: Path) -> Mapping[str, object]:
+    def measure(self, export: Path, suites: Sequence[str]) -> Mapping[str, object]:
         settings = json.loads((export / "settings.json").read_text())
         worse = 0.1 * (settings["sizes"] != VARIANTS[WHOLE].settings["sizes"]) * (1 + int(settings["seed"]))
         answers = {"yes_no": {"mean_balanced_accuracy": 0.8 - worse + int(settings["seed"])}}
-        return {"likelihood": {"captions": {"nats_per_code": 7.0 + worse}}, "answers": answers}
+        found = {"likelihood": {"captions": {"nats_per_code": 7.0 + worse}}, "answers": answers}
+        return {suite: found[suite] for suite in suites}
 
 
 def quiet(done: int, total: int) -> None:
@@ -63,7 +64,7 @@ def sizes(name: str) -> ModelConfig:
 def test_differences_are_those_of_one_seed_and_their_interval_is_students(tmp_path: Path) -> None:
     toy = Toy()
     found = run(Plan(tmp_path, 5, variants=PAIR), toy.train, toy.measure, quiet)
-    row = found["by_variant"]["without CLIP"]
+    row = found["by_variant"]["no mixture"]
     assert row["balanced_accuracy_change"] == pytest.approx(-0.2) and row["nats_per_code_change"] == pytest.approx(0.2)
     assert row["nats_per_code_interval"] == pytest.approx([0.2 - 0.2484, 0.2 + 0.2484], abs=2e-4)  # t 4.303, s 0.1
     assert found["by_variant"][WHOLE]["nats_per_code"] == 7.0 and found["n"] == 6
@@ -78,7 +79,15 @@ def test_whole_variants_are_reported_as_soon_as_they_are_there(tmp_path: Path) -
         quiet,
         lambda r: seen.append([*r["by_variant"]]),
     )
-    assert seen == [[WHOLE], [WHOLE], [*PAIR]]
+    assert seen == [[WHOLE], [*PAIR]]
+
+
+def test_what_learns_answers_alone_is_compared_with_its_like_and_by_answers_only(tmp_path: Path) -> None:
+    found = run(Plan(tmp_path, 5, variants=(WHOLE, ANSWERS, "without CLIP")), (toy := Toy()).train, toy.measure, quiet)
+    table = found["by_variant"]
+    assert "nats_per_code" not in table["without CLIP"] and "balanced_accuracy_change" not in table[ANSWERS]
+    assert table["without CLIP"]["balanced_accuracy_change"] == pytest.approx(-0.2)
+    assert [settings.get("t2i_share") for settings in toy.trained] == [None] * 3 + ["0"] * 6
 
 
 def test_a_stopped_ablation_goes_on_and_keeps_figures_only(tmp_path: Path) -> None:
@@ -107,8 +116,9 @@ def test_every_variant_is_a_model_that_can_be_built_and_differs_in_one_thing(nam
     _, config = load_recipe("model", VARIANTS[name].settings)
     changed = {key for key, value in vars(config).items() if value != vars(ModelTrainConfig())[key]}
     assert changed == set(VARIANTS[name].settings)
-    other = [key for key, value in VARIANTS[name].settings.items() if VARIANTS[WHOLE].settings.get(key) != value]
-    assert len(other) == (name != WHOLE)
+    against = VARIANTS[name].against
+    other = [key for key, value in VARIANTS[name].settings.items() if VARIANTS[against].settings.get(key) != value]
+    assert len(other) == (name not in (WHOLE, ANSWERS))
     with torch.device("meta"):
         active = count_parameters(UniF2ace(sizes(name)))["active"]
         whole = count_parameters(UniF2ace(sizes(WHOLE)))["active"]

@@ -4,8 +4,9 @@
 
 Each run trains as many steps on the same draws (a function of its seed), beside the same encoders, and is measured on
 held-out photos: the likelihood bound of their codes, and their answers. A difference to the whole model is that of
-runs of one seed; its interval is Student's over the seeds. Runs that are there are taken, so the command goes on where
-it was stopped.
+runs of one seed; its interval is Student's over the seeds. What experts see matters to answers, which runs of this
+length hardly learn beside pictures: those variants learn answers alone, and so does what they are compared with. Runs
+that are there are taken, so the command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from unif2ace_core.weights.store import write_text_atomic
 
 logger = logging.getLogger(__name__)
 
-WHOLE = "whole"  # the variant that all others are compared with
+WHOLE = "whole"  # the variant that others are compared with
+ANSWERS = "whole, answers alone"  # the one that variants without pictures are compared with
 STEPS = 600  # of a run, unless told otherwise
 SEEDS = 3
 QUESTIONS, PHOTOS = 600, 128  # that a run is measured with
@@ -43,6 +45,8 @@ class Variant:
 
     claim: str  # the question that it answers
     settings: Mapping[str, str] = field(default_factory=dict)
+    against: str = WHOLE  # what it is compared with
+    metrics: tuple[str, ...] = ("nats_per_code", "balanced_accuracy")  # keys of METRICS that it is measured by
 
 
 # of every run: a quarter of preset mini's parameters, so that a run takes minutes and there can be many
@@ -58,6 +62,13 @@ def resized(**sizes: str) -> dict[str, str]:
 _DENSE = {"experts": "1", "top_k": "1", "expert_hidden": "192"}
 _STILL = {"sequence_t2i": COPIES, "sequence_mmu": COPIES}
 
+
+def reading(claim: str, **sizes: str) -> Variant:
+    """A variant that learns answers alone."""
+    settings = resized(**sizes) | {"t2i_share": "0", "text_budget": "96"}
+    return Variant(claim, settings, ANSWERS, ("balanced_accuracy",))
+
+
 VARIANTS: dict[str, Variant] = {
     WHOLE: Variant("D3Diff, both mixtures, both experts, top 2", resized()),
     "mask only": Variant("loss", resized() | {"terms": "mask"}),
@@ -66,11 +77,12 @@ VARIANTS: dict[str, Variant] = {
     "no mixture": Variant("mixtures", resized(**_DENSE, **_STILL)),
     "token level only": Variant("mixtures", resized(**_STILL)),
     "sequence level only": Variant("mixtures", resized(**_DENSE)),
-    "without CLIP": Variant("experts", resized(sequence_mmu="copy+face+copy+copy")),
-    "without face": Variant("experts", resized(sequence_mmu="clip+copy+copy+copy")),
-    "without both": Variant("experts", resized(sequence_mmu=COPIES)),
     "sequence top 1": Variant("top-k", resized(sequence_top_k="1")),
     "sequence top 3": Variant("top-k", resized(sequence_top_k="3")),
+    ANSWERS: reading("the whole, for what follows"),
+    "without CLIP": reading("experts", sequence_mmu="copy+face+copy+copy"),
+    "without face": reading("experts", sequence_mmu="clip+copy+copy+copy"),
+    "without both": reading("experts", sequence_mmu=COPIES),
 }
 
 
@@ -78,20 +90,21 @@ VARIANTS: dict[str, Variant] = {
 class Metric:
     """A figure of a run."""
 
+    suite: str  # that measures it
     label: str
     better: int  # 1: more is better, -1: less
-    read: Callable[[Mapping[str, Any]], float]  # from the suites' report
+    read: Callable[[Mapping[str, Any]], float]  # from the suite's report
 
 
 METRICS: dict[str, Metric] = {
-    "nats_per_code": Metric("bound, nats a code", -1, lambda suites: suites["likelihood"]["captions"]["nats_per_code"]),
+    "nats_per_code": Metric("likelihood", "bound, nats a code", -1, lambda found: found["captions"]["nats_per_code"]),
     "balanced_accuracy": Metric(
-        "answers, balanced accuracy", 1, lambda suites: suites["answers"]["yes_no"]["mean_balanced_accuracy"]
+        "answers", "answers, balanced accuracy", 1, lambda found: found["yes_no"]["mean_balanced_accuracy"]
     ),
 }
 Figures = dict[str, float]  # by metric
 Train = Callable[[Path, Mapping[str, str]], Path]  # an empty folder and settings -> the export
-Measure = Callable[[Path], Mapping[str, Any]]  # an export -> the suites' report
+Measure = Callable[[Path, Sequence[str]], Mapping[str, Any]]  # an export and suites -> their reports
 
 
 @dataclass(frozen=True)
@@ -118,9 +131,13 @@ class Plan:
         """(variant, seed), all seeds of one variant after the other, so that what is there can be compared."""
         return [(name, seed) for name in self.variants for seed in self.every_seed]
 
+    def complete(self, name: str, found: Mapping[tuple[str, int], Figures]) -> bool:
+        """Whether all runs of a variant are there."""
+        return all((name, seed) in found for seed in self.every_seed)
+
     def file(self, name: str, seed: int) -> Path:
         """Where the figures of a run are kept."""
-        return self.output / f"{name.replace(' ', '-').lower()}-{seed}.json"
+        return self.output / f"{name.replace(',', '').replace(' ', '-').lower()}-{seed}.json"
 
 
 def run(
@@ -143,7 +160,7 @@ def run(
         if (name, seed) not in found:
             logger.info("training %s, seed %d", name, seed)
             found[name, seed] = one_run(plan, name, seed, train, measure)
-            if on_report and all((WHOLE, each) in found for each in plan.every_seed):
+            if on_report and plan.complete(name, found):
                 on_report(report(plan, found))
     progress(len(runs), len(runs))
     return report(plan, found)
@@ -167,8 +184,9 @@ def one_run(plan: Plan, name: str, seed: int, train: Train, measure: Measure) ->
     folder = plan.output / "running"
     shutil.rmtree(folder, ignore_errors=True)
     export = train(folder, {**VARIANTS[name].settings, "seed": str(seed), "steps": str(plan.steps)})
-    suites = measure(export)
-    figures = {key: metric.read(suites) for key, metric in METRICS.items()}
+    metrics = {key: METRICS[key] for key in VARIANTS[name].metrics}
+    suites = measure(export, [metric.suite for metric in metrics.values()])
+    figures = {key: metric.read(suites[metric.suite]) for key, metric in metrics.items()}
     if None in figures.values():
         raise UserError("the data's val split has too few labelled photos for a balanced accuracy; give more")
     values = {"variant": name, "seed": seed, **plan.conditions(name), "figures": figures}
@@ -180,18 +198,19 @@ def one_run(plan: Plan, name: str, seed: int, train: Train, measure: Measure) ->
 def report(plan: Plan, found: Mapping[tuple[str, int], Figures]) -> dict[str, Any]:
     """Means over the seeds and paired differences to the whole model with 95% intervals, of variants with all seeds."""
     table: dict[str, dict[str, Any]] = {}
-    whole = [found.get((WHOLE, seed)) for seed in plan.every_seed]
     for name in plan.variants:
-        runs = [found[name, seed] for seed in plan.every_seed if (name, seed) in found]
-        if len(runs) == plan.seeds:
-            table[name] = {"claim": VARIANTS[name].claim, **row(runs, whole if name != WHOLE else [])}
+        if plan.complete(name, found):
+            against = VARIANTS[name].against
+            whole = [found.get((against, seed)) for seed in plan.every_seed] if name != against else []
+            runs = [found[name, seed] for seed in plan.every_seed]
+            table[name] = {"claim": VARIANTS[name].claim, **row(runs, whole)}
     return {"steps": plan.steps, "seeds": plan.seeds, "n": len(found), "by_variant": table}
 
 
 def row(runs: Sequence[Figures], whole: Sequence[Figures | None]) -> dict[str, Any]:
-    """A variant's line: means, and changes against the whole model's runs of the same seeds, if there are any."""
+    """A variant's line: means, and changes against the runs of the same seeds that it is compared with, if any."""
     found: dict[str, Any] = {}
-    for key in METRICS:
+    for key in runs[0]:
         values = [figures[key] for figures in runs]
         found[key] = rounded(sum(values) / len(values))
         change = [value - other[key] for value, other in zip(values, whole) if other]
@@ -260,9 +279,10 @@ def measurer(data: Path, device: str) -> Measure:
     """Suites `likelihood` and `answers`, on the same photos and questions each time."""
     from unif2ace_core.evaluate.run import run_suites
 
-    def measure(export: Path) -> Mapping[str, Any]:
-        limits = {"likelihood": PHOTOS, "answers": QUESTIONS}
-        reports = [run_suites([suite], str(export), data, limit=n, device=device) for suite, n in limits.items()]
+    limits = {"likelihood": PHOTOS, "answers": QUESTIONS}
+
+    def measure(export: Path, suites: Sequence[str]) -> Mapping[str, Any]:
+        reports = [run_suites([suite], str(export), data, limit=limits[suite], device=device) for suite in suites]
         return {name: values for each in reports for name, values in each["suites"].items()}
 
     return measure

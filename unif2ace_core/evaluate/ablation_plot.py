@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from unif2ace_core.evaluate.ablation import METRICS, WHOLE, Metric
+from unif2ace_core.evaluate.ablation import ANSWERS, METRICS, WHOLE, Metric
 
 LABELS, PANEL, GAP = 150, 300, 30  # widths in pixels
 ROW, TOP, BOTTOM = 22, 44, 30  # heights
@@ -15,7 +15,7 @@ GOOD, BAD, UNSURE = "#1a7f37", "#cf222e", "#6e7781"  # better than the whole mod
 
 def plot(report: Mapping[str, Any]) -> str:
     """An SVG document; a report without comparisons gives one without points."""
-    rows = {name: row for name, row in report["by_variant"].items() if name != WHOLE}
+    rows = {name: row for name, row in report["by_variant"].items() if name not in (WHOLE, ANSWERS)}
     width, height = LABELS + len(METRICS) * (PANEL + GAP), TOP + ROW * len(rows) + BOTTOM
     parts = [text(LABELS - 10, line_of(number), name, "end") for number, name in enumerate(rows)]
     for number, (key, metric) in enumerate(METRICS.items()):
