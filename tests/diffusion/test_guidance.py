@@ -156,14 +156,19 @@ class Counted(torch.nn.Module):
 
 
 def span(
-    model: Any, guidance: float, schedule: GuidanceSchedule | None = None, seeds: dict[int, list[int]] = PROMPTS
+    model: Any,
+    guidance: float,
+    schedule: GuidanceSchedule | None = None,
+    seeds: dict[int, list[int]] = PROMPTS,
+    negatives: list[list[int]] | None = None,
 ) -> PromptedSpan:
     """The guided model under a prompt per seed; the seed gives the noise of its row."""
     tokenizer, config = SimpleNamespace(end=1), model.config
     loaded: Any = SimpleNamespace(tokenizer=tokenizer, config=config, device=torch.device("cpu"), transformer=model)
     size = (config.noise_tokens, config.noise_width)
     noise = torch.stack([torch.randn(size, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-    return PromptedSpan(loaded, list(seeds.values()), noise.to(next(model.parameters()).dtype), guidance, schedule)
+    noise = noise.to(next(model.parameters()).dtype)
+    return PromptedSpan(loaded, list(seeds.values()), noise, guidance, schedule, negatives)
 
 
 def draw(prompted: PromptedSpan, seeds: dict[int, list[int]] = PROMPTS, steps: int = 8) -> Tensor:
@@ -198,6 +203,17 @@ def test_guidance_of_logits_equals_guidance_of_hidden_states(
     guided = span(model, G, schedule).posterior(codes, progress)
     assert not torch.allclose(conditional, unconditional, atol=1e-3)
     torch.testing.assert_close(guided, (1 + g) * conditional - g * unconditional, rtol=0, atol=1e-10)
+
+
+@torch.no_grad()
+def test_guidance_leads_away_from_negative_prompts(tiny_model: UniF2ace) -> None:
+    model = tiny_model.double()
+    codes, negatives = some_codes(model), [[9, 8, 7, 6, 5], [4]]  # longer and shorter than the prompts
+    conditional = span(model, 0).posterior(codes)
+    away = span(model, 0, seeds=dict(zip(PROMPTS, negatives))).posterior(codes)
+    guided = span(model, G, negatives=negatives).posterior(codes)
+    assert not torch.allclose(conditional, away, atol=1e-3)
+    torch.testing.assert_close(guided, (1 + G) * conditional - G * away, rtol=0, atol=1e-10)
 
 
 @torch.no_grad()
