@@ -18,6 +18,9 @@ from unif2ace_core.data.parse import parse
         ("a man wearing a hat", {"Male": "yes", "Wearing_Hat": "no"}),
         ("a clean-shaven man", {"Male": "yes", "No_Beard": "no"}),
         ("glasses", {"Eyeglasses": "no"}),
+        ("an old man", {"Male": "yes", "Young": "yes"}),
+        ("a little girl", {"Male": "no", "Young": "no"}),
+        ("a happy woman", {"Male": "no", "Smiling": "no"}),
     ],
 )
 def test_claims_become_denials_and_denials_claims(prompt: str, contrary: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ Leading away from the contrary makes only stronger what the prompt says of the f
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 from unif2ace_core.data.attributes import BINARY
 from unif2ace_core.data.parse import parse
@@ -17,12 +18,24 @@ from unif2ace_core.data.plain import worded
 
 OPPOSITE = "opposite"  # stands for the contrary of each prompt
 CONTRARY = {"no": "yes", "yes": "no"}
+YOUNG = {"child": "no", "teenager": "no", "young adult": "no", "middle-aged": "yes", "senior": "yes"}
+SMILING = {"happiness": "no", "neutral": "yes"}
 
 
 def opposite(prompt: str) -> str:
     """A prompt for a person of the same gender with the contrary of all else that can be read; "" where nothing can."""
-    said = {name: value for name, value in parse(prompt).items() if name in BINARY}
-    male = {"Male": said.pop("Male")} if "Male" in said else {}
+    read = parse(prompt)
+    said = contraries(read)
     if not said:
         return ""
-    return worded({**male, **{name: CONTRARY[value] for name, value in said.items()}}, random.Random(prompt))[0]
+    male = {"Male": read["Male"]} if "Male" in read else {}
+    return worded({**male, **said}, random.Random(prompt))[0]
+
+
+def contraries(read: Mapping[str, str]) -> dict[str, str]:
+    """The contrary of each yes or no but the gender; an age is the contrary of youth, a mood that of a smile."""
+    found = {name: CONTRARY[value] for name, value in read.items() if name in BINARY and name != "Male"}
+    for name, of, contrary in (("Young", "Age_Group", YOUNG), ("Smiling", "Emotion", SMILING)):
+        if name not in found and (value := contrary.get(read.get(of, ""))):
+            found[name] = value
+    return found
