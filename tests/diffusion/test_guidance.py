@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -161,7 +160,7 @@ def span(
     guidance: float,
     schedule: GuidanceSchedule | None = None,
     seeds: dict[int, list[int]] = PROMPTS,
-    negatives: Sequence[list[list[int]]] = (),
+    negatives: list[list[int]] | None = None,
 ) -> PromptedSpan:
     """The guided model under a prompt per seed; the seed gives the noise of its row."""
     tokenizer, config = SimpleNamespace(end=1), model.config
@@ -212,13 +211,9 @@ def test_guidance_leads_away_from_negative_prompts(tiny_model: UniF2ace) -> None
     codes, negatives = some_codes(model), [[9, 8, 7, 6, 5], [4]]  # longer and shorter than the prompts
     conditional = span(model, 0).posterior(codes)
     away = span(model, 0, seeds=dict(zip(PROMPTS, negatives))).posterior(codes)
-    guided = span(model, G, negatives=[negatives]).posterior(codes)
+    guided = span(model, G, negatives=negatives).posterior(codes)
     assert not torch.allclose(conditional, away, atol=1e-3)
     torch.testing.assert_close(guided, (1 + G) * conditional - G * away, rtol=0, atol=1e-10)
-    unconditional = span(model, 0, seeds={seed: [] for seed in PROMPTS}).posterior(codes)
-    mean = (away + unconditional) / 2
-    guided = span(model, G, negatives=[negatives, [[], []]]).posterior(codes)
-    torch.testing.assert_close(guided, (1 + G) * conditional - G * mean, rtol=0, atol=1e-10)
 
 
 @torch.no_grad()

@@ -92,8 +92,8 @@ def negative_of(prompt: str, options: GenerateOptions) -> str:
 class PromptedSpan:
     """The model as a function of masked codes, under prompts whose prefixes are cached; see `posterior`.
 
-    Rows of the cache: the B prompts, then, if any step may be guided, those that guidance leads away from, K times B;
-    B empty ones unless they are given. Of several, it leads away from their mean.
+    Rows of the cache: the B prompts, then, if any step may be guided, the B that guidance leads away from, which are
+    empty unless given.
     """
 
     def __init__(
@@ -103,14 +103,13 @@ class PromptedSpan:
         noise: Tensor,
         guidance: float,
         schedule: GuidanceSchedule | None = None,
-        negatives: Sequence[Sequence[Sequence[int]]] = (),
+        negatives: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.model, self.guidance, self.schedule = model, guidance, schedule or Constant()
-        away = (negatives or [[()] * len(prompts)]) if guidance > 0 else []
-        self.parts = 1 + len(away)
-        texts = [text for part in (prompts, *away) for text in part]
+        away = negatives or [()] * len(prompts)
+        texts = [*prompts, *(away if guidance > 0 else ())]
         prefixes = [t2i_prefix(text, model.tokenizer.end, model.config) for text in texts]
-        noise = noise.repeat(self.parts, 1, 1)
+        noise = torch.cat([noise, noise]) if guidance > 0 else noise
         self.lengths = torch.tensor([len(prefix) for prefix in prefixes], device=model.device)
         self.visible = torch.arange(int(self.lengths.max()), device=model.device) < self.lengths.unsqueeze(1)
         self.cache = self.run_prefix(prefixes)
@@ -153,14 +152,14 @@ class PromptedSpan:
     def hidden(self, codes: Tensor, progress: float = 1.0) -> Tensor:
         """Codes (B, N), masks as K -> final hidden states at the codes (B, N, D), guided as at this progress.
 
-        The head is affine and the weights of guidance sum to 1, so guiding hidden states equals guiding logits.
-        What it leads away from is computed only where its weight is not 0.
+        The head is affine and the two guidance weights sum to 1, so guiding hidden states equals guiding logits.
+        The unconditional half is computed only where its weight is not 0.
         """
         guidance = self.guidance * self.schedule.share(progress)
         if guidance == 0:
             return self.run_span(codes)
-        conditional, *away = self.run_span(codes.repeat(self.parts, 1)).chunk(self.parts)
-        return conditional + guidance * (conditional - sum(away) / len(away))
+        conditional, unconditional = self.run_span(torch.cat([codes, codes])).chunk(2)
+        return conditional + guidance * (conditional - unconditional)
 
     def posterior(self, codes: Tensor, progress: float = 1.0) -> Tensor:
         """Logits (M, K) at the masked positions of codes (B, N), row-major, in the step that ends at `progress`."""
@@ -177,7 +176,7 @@ def sample_codes(
     generators = [torch.Generator().manual_seed(request.seed % 2**63) for request in requests]
     noise = torch.stack([torch.randn(config.noise_tokens, config.noise_width, generator=g) for g in generators])
     prompts = [model.tokenizer.encode(request.prompt) for request in requests]
-    negatives = [[model.tokenizer.encode(negative_of(request.prompt, options)) for request in requests]]
+    negatives = [model.tokenizer.encode(negative_of(request.prompt, options)) for request in requests]
     schedule = parse_schedule(str(options.guidance_schedule))
     span = PromptedSpan(model, prompts, noise.to(model.device), float(options.guidance or 0), schedule, negatives)
     codes = sample(
