@@ -9,6 +9,7 @@ import typer
 
 from unif2ace_cli import options
 from unif2ace_cli.console import UsageError
+from unif2ace_cli.inputs import clean_text
 from unif2ace_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ BestOfOption = Annotated[
         metavar="N",
         min=1,
         rich_help_panel=PANEL,
-        help="Draw N faces for each and keep the one that shows the prompt best, as the model reads them.",
+        help="Draw N faces for each and keep the one that shows best what can be read of the prompt, "
+        "as the model's own CLIP expert sees it.",
     ),
 ]
 
@@ -80,7 +82,7 @@ def check(
     """Refuse what no model can do, before one is loaded."""
     check_numbers(guidance, temperature)
     if negative and guidance == 0:
-        raise UsageError("--negative acts through guidance, and --guidance 0 leaves it out; give --guidance 3")
+        raise UsageError("--negative acts through guidance, and --guidance 0 leaves it out; leave one of them out")
     check_sampler(sampler)
     check_schedule(schedule)
 
@@ -129,7 +131,7 @@ def settings(
         "guidance_schedule": guidance_schedule,
         "temperature": temperature,
         "sampler": sampler,
-        "negative": negative,
+        "negative": None if negative is None else clean_text(negative),
         "best_of": best_of,
     }
     return GenerateOptions(**{key: value for key, value in given.items() if value is not None})

@@ -32,7 +32,9 @@ def test_the_contrary_of_several_things_is_that_of_each() -> None:
     assert (said["Smiling"], said["Black_Hair"], said["Eyeglasses"]) == ("no", "no", "yes")
 
 
-@pytest.mark.parametrize("prompt", ["a man", "somebody from the moon", ""])
+@pytest.mark.parametrize(
+    "prompt", ["a man", "somebody from the moon", "", "a woman with straight hair", "a man, makeup"]
+)
 def test_a_prompt_that_says_nothing_of_the_face_has_none(prompt: str) -> None:
     assert opposite(prompt) == ""
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from unif2ace_core.config import ModelConfig
 from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.errors import UserError
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import EncodedSet
 from unif2ace_core.train.mixture import Mixture, MixtureConfig
@@ -50,7 +52,13 @@ def test_plain_prompts_show_photos_with_and_without_what_they_name_equally_often
     assert len(about) == 600
     hats = [value for name, value in about if name == "Wearing_Hat"]
     assert 0.4 < hats.count("yes") / len(hats) < 0.6  # of the photos a fifth
-    assert {value for name, value in about if name == "Smiling"} == {"yes"}  # nobody looks serious
+    assert {name for name, _ in about} == {"Wearing_Hat"}  # everybody smiles, so to name it would give it away
+
+
+def test_plain_prompts_need_labels_of_both_values(tiny_config: ModelConfig) -> None:
+    settings = MixtureConfig(t2i_share=1.0, plain_share=0.5, t2i_sources=("none of these",))
+    with pytest.raises(UserError, match="plain_share needs photos"):
+        mixture(tiny_config, settings)
 
 
 def test_plain_prompts_are_not_dropped(tiny_config: ModelConfig) -> None:

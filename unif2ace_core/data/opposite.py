@@ -3,8 +3,9 @@
     a woman without bangs               a woman with bangs
     a smiling man wearing a hat         a man without a hat, not smiling
 
-Leading away from a face without a prompt makes all of a prompt stronger, also what goes with it: a man gets a beard.
-Leading away from the contrary makes only stronger what the prompt says of the face, and a denial as well as a claim.
+Leading away from a face without a prompt makes all of a prompt stronger, also what goes with it: a man with glasses
+gets a beard. Leading away from the contrary makes only stronger what the prompt says of the face, and a denial as well
+as a claim. Of a prompt that says the gender alone, or nothing that can be read, there is no contrary.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def opposite(prompt: str) -> str:
     if not said:
         return ""
     male = {"Male": read["Male"]} if "Male" in read else {}
-    return worded({**male, **said}, random.Random(prompt))[0]
+    text = worded({**male, **said}, random.Random(prompt))[0]
+    return text if said.items() & parse(text).items() else ""  # some things are not said of a man, or a woman
 
 
 def contraries(read: Mapping[str, str]) -> dict[str, str]:

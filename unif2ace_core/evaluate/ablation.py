@@ -196,7 +196,7 @@ def one_run(plan: Plan, name: str, seed: int, train: Train, measure: Measure) ->
 
 
 def report(plan: Plan, found: Mapping[tuple[str, int], Figures]) -> dict[str, Any]:
-    """Means over the seeds and paired differences to the whole model with 95% intervals, of variants with all seeds."""
+    """Of variants with all seeds: means, and paired differences to what each is compared with, with 95% intervals."""
     table: dict[str, dict[str, Any]] = {}
     for name in plan.variants:
         if plan.complete(name, found):

@@ -23,7 +23,7 @@ from unif2ace_core.diffusion.samplers import ProgressPosterior, sample
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.transformer import Features
-from unif2ace_core.tasks.choose import best_row, candidate_seeds, check_best_of
+from unif2ace_core.tasks.choose import candidate_seed, check_best_of, scores
 from unif2ace_core.timing import phase
 from unif2ace_core.tokens.codec import to_pixels
 from unif2ace_core.tokens.sequence import t2i_prefix
@@ -67,8 +67,8 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
     """Fill None fields from the model's config and check the rest.
 
     Raises:
-        UserError: steps below 1, negative guidance or temperature, no such guidance schedule, a choice among less than
-            one picture, or among several by a model that reads no attributes.
+        UserError: steps below 1, negative guidance or temperature, no such guidance schedule, a negative prompt without
+            guidance, a choice among less than one picture, or among several by a model that reads no attributes.
     """
     missing = {name: value for name, value in asdict(model.generation).items() if getattr(options, name) is None}
     full = replace(options, **missing)
@@ -79,14 +79,22 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
         if not 0 <= value < 1e4:
             raise UserError(f"--{name} {value} is out of range; use 0 or more")
     check_best_of(model, full.best_of)
+    if options.negative and not full.guidance:
+        raise UserError("--negative acts through guidance, which is 0; give --guidance 3, or leave --negative out")
     return replace(full, guidance_schedule=str(parse_schedule(str(full.guidance_schedule))))
 
 
-def negative_of(prompt: str, options: GenerateOptions) -> str:
+def seen_text(model: LoadedModel, prompt: str) -> str:
+    """What the model sees of a prompt: all, or its beginning where it is too long."""
+    ids = model.tokenizer.encode(prompt)
+    return prompt if len(ids) <= model.config.text_length else model.tokenizer.decode(ids[: model.config.text_length])
+
+
+def negative_of(model: LoadedModel, prompt: str, options: GenerateOptions) -> str:
     """The text that guidance leads away from under resolved options; "" where there is no guidance."""
     if not options.guidance:
         return ""
-    return opposite(prompt) if options.negative == OPPOSITE else str(options.negative)
+    return opposite(seen_text(model, prompt)) if options.negative == OPPOSITE else str(options.negative)
 
 
 class PromptedSpan:
@@ -176,7 +184,7 @@ def sample_codes(
     generators = [torch.Generator().manual_seed(request.seed % 2**63) for request in requests]
     noise = torch.stack([torch.randn(config.noise_tokens, config.noise_width, generator=g) for g in generators])
     prompts = [model.tokenizer.encode(request.prompt) for request in requests]
-    negatives = [model.tokenizer.encode(negative_of(request.prompt, options)) for request in requests]
+    negatives = [model.tokenizer.encode(negative_of(model, request.prompt, options)) for request in requests]
     schedule = parse_schedule(str(options.guidance_schedule))
     span = PromptedSpan(model, prompts, noise.to(model.device), float(options.guidance or 0), schedule, negatives)
     codes = sample(
@@ -206,7 +214,7 @@ def generate(
             raise UserError("the prompt is empty; describe a face, for example 'rosy cheeks, hoop earrings'")
     full = resolve_options(model, options)
     # Rounding in a matrix product depends on its shape. Alone, a picture is exact, and on CPU that costs little.
-    batch_size = 1 if model.device.type == "cpu" else max(1, batch_size // full.best_of)
+    batch_size = 1 if model.device.type == "cpu" else batch_size
     for start in range(0, len(requests), batch_size):
         chunk = requests[start : start + batch_size]
         began = time.perf_counter()
@@ -214,7 +222,7 @@ def generate(
         arrays = to_pixels(pictures).cpu().numpy()
         seconds = (time.perf_counter() - began) / len(chunk)
         for request, array, truncated in zip(chunk, arrays, cut, strict=True):
-            negative = negative_of(request.prompt, full)
+            negative = negative_of(model, request.prompt, full)
             yield GeneratedImage(request, Image.fromarray(array), seconds, full, negative, truncated)
 
 
@@ -222,16 +230,26 @@ def generate(
 def drawn(
     model: LoadedModel, requests: Sequence[GenerateRequest], options: GenerateOptions
 ) -> tuple[Tensor, list[bool]]:
-    """Pictures (B, 3, H, W) in [-1, 1] of the requests under resolved options, the best of as many as they say.
+    """Pictures (B, 3, H, W) in [-1, 1] of the requests under resolved options, and whether each prompt was cut.
 
-    Also whether each prompt was cut.
+    Of several candidates, which come one after the other, each request keeps its best.
     """
-    count = options.best_of
-    candidates = [replace(each, seed=seed) for each in requests for seed in candidate_seeds(each.seed, count)]
-    codes, cut = sample_codes(model, candidates, options)
+    kept, cut = decoded(model, requests, options)
+    prompts = [seen_text(model, request.prompt) for request in requests]
+    best = scores(model, prompts, kept) if options.best_of > 1 else []
+    for number in range(1, options.best_of):
+        others = [replace(request, seed=candidate_seed(request.seed, number)) for request in requests]
+        pictures, _ = decoded(model, others, options)
+        for row, score in enumerate(scores(model, prompts, pictures)):
+            if score > best[row]:
+                kept[row], best[row] = pictures[row], score
+    return kept, cut
+
+
+def decoded(
+    model: LoadedModel, requests: Sequence[GenerateRequest], options: GenerateOptions
+) -> tuple[Tensor, list[bool]]:
+    """As `drawn`, one picture for each request."""
+    codes, cut = sample_codes(model, requests, options)
     with phase("compute: pixels"):
-        pictures = model.codec.decode(codes)
-    if count > 1:
-        groups = zip(requests, pictures.split(count), strict=True)
-        pictures = torch.stack([group[best_row(model, request.prompt, group)] for request, group in groups])
-    return pictures, cut[::count]
+        return model.codec.decode(codes), cut

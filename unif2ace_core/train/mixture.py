@@ -95,7 +95,7 @@ class Survey:
 
     drawable: array[int]  # rows to generate
     odds: array[float]  # their cumulative odds
-    having: dict[Value, array[int]]  # rows to generate by what a plain prompt may say of them; both values or none
+    having: dict[Value, array[int]]  # rows to generate by what a plain prompt may say of them
     known: array[int]  # rows with labels to ask about
 
 
@@ -131,7 +131,11 @@ class Mixture:
         self.records, self.data, self.tokenizer = records, data, tokenizer
         self.model, self.config = model, config
         self.survey = surveyed(records, config)
-        self.named = [name for name in NAMED if any((name, value) in self.survey.having for value in ("no", "yes"))]
+        self.named = [name for name in NAMED if all((name, value) in self.survey.having for value in ("no", "yes"))]
+        if config.plain_share and not self.named:
+            raise UserError(
+                "plain_share needs photos to generate with labels of both values; give t2i_sources with some"
+            )
         self.texts = texts_of(records, config.drawn_share, parse_factors(config.ask_more))
 
     def plan(self, size: int, generator: torch.Generator) -> Plan:
@@ -161,8 +165,7 @@ class Mixture:
         """What a plain prompt is about, yes as often as no; None for a caption."""
         if not self.named or rng.random() >= self.config.plain_share:
             return None
-        name = rng.choice(self.named)
-        return rng.choice([value for value in ((name, "no"), (name, "yes")) if value in self.survey.having])
+        return rng.choice(self.named), rng.choice(("no", "yes"))
 
     def drawn(self, value: Value | None, rng: random.Random) -> int:
         """A row to generate; one with this value."""

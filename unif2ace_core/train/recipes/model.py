@@ -114,6 +114,8 @@ class ModelTrainConfig(TrainConfig):
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity"), 0)
         parse_factors(self.ask_more)
+        if self.plain_share and not self.t2i_share:
+            raise UserError("plain_share is about pictures, and t2i_share=0 leaves them out; leave plain_share out too")
         if self.describe_sure and not self.long_share:
             raise UserError(
                 "describe_sure is about descriptions, and long_share=0 leaves them out; give long_share=0.2"
