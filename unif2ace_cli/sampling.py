@@ -77,7 +77,7 @@ def check(
     temperature: float | None,
     sampler: str | None,
     schedule: str | None,
-    negative: str | None = None,
+    negative: str | None,
 ) -> None:
     """Refuse what no model can do, before one is loaded."""
     check_numbers(guidance, temperature)
@@ -119,8 +119,8 @@ def settings(
     guidance_schedule: str | None,
     temperature: float | None,
     sampler: str | None,
-    negative: str | None = None,
-    best_of: int | None = None,
+    negative: str | None,
+    best_of: int,
 ) -> GenerateOptions:
     """The core's options; None leaves the default."""
     from unif2ace_core.tasks.generate import GenerateOptions

@@ -125,9 +125,7 @@ def run(
 
         return eval_ablation.run(reporter, model, device, data, output, limit, seed)
     if output is not None:
-        if output.is_dir():
-            raise UsageError(f"--output {output} is a folder; give a file such as {output / 'report.json'}")
-        outputs.check_writable(output)
+        check_output(output)
     loaded = models.load(reporter, model, device, quantize=quantize)
     drawing = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler, negative, best_of)
     settings = Settings(split.value, limit, seed, drawing, judge, sheet)
@@ -136,13 +134,25 @@ def run(
         report["quantization"] = loaded.quantization
     if paper:
         report["paper"] = papers_figures(report)
+    deliver(reporter, report, output)
+
+
+def deliver(reporter: Reporter, report: dict[str, Any], output: Path | None) -> None:
+    """The report to its file, if there is one, and to stdout as JSON or a table."""
     if output is not None:
         text = json_module.dumps(report, indent=1, ensure_ascii=False, default=str) + "\n"
         outputs.write_text(output, text)
-    if json:
+    if reporter.json:
         reporter.record(json_module.loads(json_module.dumps(report, default=str)))
     else:
         show_table(report)
+
+
+def check_output(output: Path) -> None:
+    """Refuse a report file that can't be written."""
+    if output.is_dir():
+        raise UsageError(f"--output {output} is a folder; give a file such as {output / 'report.json'}")
+    outputs.check_writable(output)
 
 
 def check_suites(names: list[str]) -> None:

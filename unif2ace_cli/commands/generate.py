@@ -85,8 +85,8 @@ def run(
         outputs.check_writable(path, make_folder=in_folder)
     loaded = models.load(reporter, model, device, parts=("clip",) if best_of > 1 else (), quantize=quantize)
     models.note_long_texts(reporter, loaded, texts, "prompt")
-    models.note_long_texts(reporter, loaded, [negative or ""], "negative prompt")
     settings = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler, negative, best_of)
+    models.note_long_texts(reporter, loaded, [settings.negative or ""], "negative prompt")
     produce(reporter, loaded, list(zip(texts, seeds, paths)), settings, batch_size, force)
     if seed is None and not json:
         reporter.note(f"seed {seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else ""))

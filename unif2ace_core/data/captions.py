@@ -46,7 +46,7 @@ def caption(record: FaceRecord, rng: random.Random, style: str = "mixed") -> str
 
 
 # Nobody remarks on their absence on a man.
-_WOMEN_LACK = ("Heavy_Makeup", "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Earrings")
+WOMEN_LACK = ("Heavy_Makeup", "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Earrings")
 
 
 def unsaid(labels: Mapping[str, str]) -> set[tuple[str, str]]:
@@ -61,7 +61,7 @@ def unsaid(labels: Mapping[str, str]) -> set[tuple[str, str]]:
     if not man or child or stubble or shaped:
         hidden.add(("No_Beard", "yes"))
     if not woman or child:
-        hidden |= {(name, "no") for name in _WOMEN_LACK}
+        hidden |= {(name, "no") for name in WOMEN_LACK}
     if labels.get("Wearing_Lipstick") == "yes":
         hidden.add(("Heavy_Makeup", "no"))
     if not man:

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from functools import lru_cache
 
 from unif2ace_core.data.attributes import BINARY
-from unif2ace_core.data.parse import parse
-from unif2ace_core.data.plain import worded
 
 OPPOSITE = "opposite"  # stands for the contrary of each prompt
 CONTRARY = {"no": "yes", "yes": "no"}
@@ -23,8 +22,13 @@ YOUNG = {"child": "no", "teenager": "no", "young adult": "no", "middle-aged": "y
 SMILING = {"happiness": "no", "neutral": "yes"}
 
 
+@lru_cache(maxsize=256)  # asked for again by each candidate of a picture, and when it is told
 def opposite(prompt: str) -> str:
     """A prompt for a person of the same gender with the contrary of all else that can be read; "" where nothing can."""
+    # The grammar of captions takes 40 ms to import; what neither writes nor reads prompts starts without it.
+    from unif2ace_core.data.parse import parse
+    from unif2ace_core.data.plain import worded
+
     read = parse(prompt)
     said = contraries(read)
     if not said:

@@ -13,6 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from unif2ace_core.data.attributes import VISIBLE_20, VISIBLE_30, derive
+from unif2ace_core.data.captions import WOMEN_LACK
 from unif2ace_core.data.dense import make_caption
 from unif2ace_core.data.lots import by_lot
 from unif2ace_core.data.sources import FaceRecord
@@ -25,7 +26,7 @@ NAMED = (*VISIBLE_20, *VISIBLE_30)  # what a prompt may be about: the well visib
 OF_MEN = frozenset(
     ("Bald", "No_Beard", "Goatee", "Mustache", "Sideburns", "5_o_Clock_Shadow", "Receding_Hairline", "Wearing_Necktie")
 )
-OF_WOMEN = frozenset(("Wearing_Earrings", "Wearing_Lipstick", "Heavy_Makeup", "Wearing_Necklace"))
+OF_WOMEN = frozenset(WOMEN_LACK)
 UNSAID = frozenset((("Straight_Hair", "no"),))  # no caption says so
 
 Value = tuple[str, str]  # attribute, yes or no

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unif2ace_core.data.plain import chosen_names, worded
+from unif2ace_core.data.plain import Value, chosen_names, worded
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.evaluate.fidelity import Reader
 from unif2ace_core.evaluate.metrics import as_signed, percentile_interval, ratio_interval, rounded
@@ -37,8 +37,6 @@ COLORS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 OF_MEN, OF_WOMEN = ("Bald", "No_Beard", "Wearing_Necktie"), ("Wearing_Earrings", "Rosy_Cheeks", "Wearing_Lipstick")
 TRIES = 240  # fives drawn until a caption can say one
 EAGER = 3.0  # how much oftener a prompt for five takes what is there than what is not
-
-Value = tuple[str, str]  # attribute, yes or no
 
 
 @dataclass(frozen=True)

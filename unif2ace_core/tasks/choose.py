@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from unif2ace_core.data.attributes import BY_NAME
-from unif2ace_core.data.parse import parse
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import read_attributes
 from unif2ace_core.timing import phase
@@ -44,6 +43,8 @@ def scores(model: LoadedModel, prompts: Sequence[str], pictures: Tensor) -> list
     Raises:
         UserError: the model reads no attributes.
     """
+    from unif2ace_core.data.parse import parse  # slow to import, and only a choice needs it
+
     if model.clip is None:
         raise UserError(f"model {model.name!r} has no CLIP expert loaded; load it too")
     found = read_attributes(model.clip.features(pictures).attributes)

@@ -235,8 +235,10 @@ def drawn(
     Of several candidates, which come one after the other, each request keeps its best.
     """
     kept, cut = decoded(model, requests, options)
+    if options.best_of == 1:
+        return kept, cut
     prompts = [seen_text(model, request.prompt) for request in requests]
-    best = scores(model, prompts, kept) if options.best_of > 1 else []
+    best = scores(model, prompts, kept)
     for number in range(1, options.best_of):
         others = [replace(request, seed=candidate_seed(request.seed, number)) for request in requests]
         pictures, _ = decoded(model, others, options)

@@ -247,8 +247,9 @@ class ModelTask:
         seen = self.encode(data, train)
         sure = SureLabels(head, seen.clip, config.describe_sure) if head and seen.clip is not None else None
         self.mixture = Mixture(train, seen, self.tokenizer, self.model.config, mixture, sure)
-        unforced = replace(mixture, plain_share=0.0, t2i_rarity=0.0)
-        fixed = replace(unforced, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0)
+        fixed = replace(
+            mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0, plain_share=0.0, t2i_rarity=0.0
+        )
         self.held_out = Mixture(held_out, self.encode(data, held_out), self.tokenizer, self.model.config, fixed)
         self.objective = ObjectiveConfig(
             config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_t2i, config.balance_mmu
