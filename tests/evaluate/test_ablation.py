@@ -83,11 +83,12 @@ def test_whole_variants_are_reported_as_soon_as_they_are_there(tmp_path: Path) -
 
 
 def test_what_learns_answers_alone_is_compared_with_its_like_and_by_answers_only(tmp_path: Path) -> None:
-    found = run(Plan(tmp_path, 5, variants=(WHOLE, ANSWERS, "without CLIP")), (toy := Toy()).train, toy.measure, quiet)
+    found = run(Plan(tmp_path, 6, variants=(WHOLE, ANSWERS, "without CLIP")), (toy := Toy()).train, toy.measure, quiet)
     table = found["by_variant"]
     assert "nats_per_code" not in table["without CLIP"] and "balanced_accuracy_change" not in table[ANSWERS]
     assert table["without CLIP"]["balanced_accuracy_change"] == pytest.approx(-0.2)
     assert [settings.get("t2i_share") for settings in toy.trained] == [None] * 3 + ["0"] * 6
+    assert [settings["steps"] for settings in toy.trained] == ["6"] * 3 + ["3"] * 6
 
 
 def test_a_stopped_ablation_goes_on_and_keeps_figures_only(tmp_path: Path) -> None:
@@ -102,6 +103,9 @@ def test_a_stopped_ablation_goes_on_and_keeps_figures_only(tmp_path: Path) -> No
     assert not (tmp_path / "running").exists()
     with pytest.raises(UserError, match="is a run of 5 steps; give --limit 5"):
         run(Plan(tmp_path, 6, variants=PAIR), again.train, again.measure, quiet)
+    run(Plan(tmp_path, 6, variants=(ANSWERS,)), again.train, again.measure, quiet)
+    with pytest.raises(UserError, match="is a run of 3 steps; give --limit 6"):
+        run(Plan(tmp_path, 8, variants=(ANSWERS,)), again.train, again.measure, quiet)
     kept = plan.file(WHOLE, 0)
     kept.write_text(kept.read_text().replace("width:128", "width:256"))
     with pytest.raises(UserError, match="a run with other encoders or settings"):

@@ -83,6 +83,8 @@ def test_attributes_can_be_asked_about_more_often(asked: SetRecords) -> None:
     assert share(8.0) > 2.5 * share(1.0) > 0
     with pytest.raises(UserError, match="drawn_share"):
         texts_of(asked, ask_more={"Bangs": 2.0})
+    with pytest.raises(UserError, match="taught acts on drawn texts"):
+        texts_of(asked, asked=list(asked))
 
 
 @pytest.mark.parametrize("word", ["Bangs", "Bangs:", "Bangs:x", "Bangs:0", "Bangs:nan", "Bangs:inf", "Nose:2", ":2"])

@@ -5,8 +5,8 @@
 Each run trains as many steps on the same draws (a function of its seed), beside the same encoders, and is measured on
 held-out photos: the likelihood bound of their codes, and their answers. A difference to the whole model is that of
 runs of one seed; its interval is Student's over the seeds. What experts see matters to answers, which runs of this
-length hardly learn beside pictures: those variants learn answers alone, and so does what they are compared with. Runs
-that are there are taken, so the command goes on where it was stopped.
+length hardly learn beside pictures: those variants learn answers alone, in half of the steps, and so does what they
+are compared with. Runs that are there are taken, so the command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Variant:
     settings: Mapping[str, str] = field(default_factory=dict)
     against: str = WHOLE  # what it is compared with
     metrics: tuple[str, ...] = ("nats_per_code", "balanced_accuracy")  # keys of METRICS that it is measured by
+    share: float = 1.0  # of the plan's steps that it takes
 
 
 # of every run: a quarter of preset mini's parameters, so that a run takes minutes and there can be many
@@ -64,9 +65,9 @@ _STILL = {"sequence_t2i": COPIES, "sequence_mmu": COPIES}
 
 
 def reading(claim: str, **sizes: str) -> Variant:
-    """A variant that learns answers alone."""
+    """A variant that learns answers alone, which takes fewer steps than to draw as well."""
     settings = resized(**sizes) | {"t2i_share": "0", "text_budget": "96"}
-    return Variant(claim, settings, ANSWERS, ("balanced_accuracy",))
+    return Variant(claim, settings, ANSWERS, ("balanced_accuracy",), 0.5)
 
 
 VARIANTS: dict[str, Variant] = {
@@ -120,7 +121,11 @@ class Plan:
 
     def conditions(self, name: str) -> dict[str, Any]:
         """What runs that are compared have in common, and what the variant changes."""
-        return {"steps": self.steps, "encoders": self.encoders, "settings": dict(VARIANTS[name].settings)}
+        return {"steps": self.steps_of(name), "encoders": self.encoders, "settings": dict(VARIANTS[name].settings)}
+
+    def steps_of(self, name: str) -> int:
+        """Steps of a variant's runs."""
+        return max(1, round(self.steps * VARIANTS[name].share))
 
     @property
     def every_seed(self) -> range:
@@ -172,8 +177,10 @@ def read_run(plan: Plan, name: str, seed: int) -> Figures | None:
     if not path.is_file():
         return None
     values = read_json(path)
-    if (steps := values.get("steps")) != plan.steps:
-        raise UserError(f"{path} is a run of {steps} steps; give --limit {steps}, or another --output")
+    steps = int(values.get("steps") or 0)
+    if steps != plan.steps_of(name):
+        fitting = f"give --limit {round(steps / VARIANTS[name].share)}, or another --output"
+        raise UserError(f"{path} is a run of {steps} steps; {fitting}")
     if {key: values.get(key) for key in plan.conditions(name)} != plan.conditions(name):
         raise UserError(f"{path} is a run with other encoders or settings than these; give another --output")
     return dict(values["figures"])
@@ -183,7 +190,7 @@ def one_run(plan: Plan, name: str, seed: int, train: Train, measure: Measure) ->
     """Train and measure a variant; only its figures are kept."""
     folder = plan.output / "running"
     shutil.rmtree(folder, ignore_errors=True)
-    export = train(folder, {**VARIANTS[name].settings, "seed": str(seed), "steps": str(plan.steps)})
+    export = train(folder, {**VARIANTS[name].settings, "seed": str(seed), "steps": str(plan.steps_of(name))})
     metrics = {key: METRICS[key] for key in VARIANTS[name].metrics}
     suites = measure(export, [metric.suite for metric in metrics.values()])
     figures = {key: metric.read(suites[metric.suite]) for key, metric in metrics.items()}
@@ -251,7 +258,7 @@ def ablate(
     if missing:
         raise UserError(f"{model} has no {missing[0]}, which the ablation compares with; give another --model")
     told, plan = progress or (lambda done, total: None), replace(plan, encoders=encoders_of(model))
-    return run(plan, trainer(model, data, plan.steps), measurer(data, device), told, on_report)
+    return run(plan, trainer(model, data), measurer(data, device), told, on_report)
 
 
 def encoders_of(model: Path) -> str:
@@ -260,16 +267,18 @@ def encoders_of(model: Path) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
-def trainer(model: Path, data: Path, steps: int) -> Train:
-    """Recipe `model` on a model's encoders, with a schedule of these steps."""
+def trainer(model: Path, data: Path) -> Train:
+    """Recipe `model` on a model's encoders, with a schedule that fits a run's steps."""
     from unif2ace_core.train import run as training
 
     parts = dict.fromkeys(("codec", "clip", "face", "tokenizer"), str(model))
-    schedule = {"warmup": str(max(1, steps // 15)), "decay": "0.5", "ema": "0.99", "eval_every": "0"}
+    schedule = {"decay": "0.5", "ema": "0.99", "eval_every": "0"}
     fast = {"learning_rate": "3e-3", "drawn_share": "1", "text_budget": "48", "long_share": "0"}  # short plain texts
 
     def train(folder: Path, settings: Mapping[str, str]) -> Path:
-        training.run("model", data, folder, {**parts, **schedule, **fast, "save_every": str(steps), **settings})
+        steps = int(settings["steps"])
+        own = {"warmup": str(max(1, steps // 15)), "save_every": str(steps)}
+        training.run("model", data, folder, {**parts, **schedule, **fast, **own, **settings})
         return folder / "export"
 
     return train

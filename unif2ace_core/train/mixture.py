@@ -125,8 +125,9 @@ class Mixture:
         model: ModelConfig,
         config: MixtureConfig,
         sure: SureLabels | None = None,
+        asked: Sequence[FaceRecord] | None = None,
     ) -> None:
-        """`sure` says which labels descriptions may state; None: all."""
+        """`sure` says which labels descriptions may state, None: all; `asked` the records as questions see them."""
         self.sure = sure
         self.records, self.data, self.tokenizer = records, data, tokenizer
         self.model, self.config = model, config
@@ -136,7 +137,7 @@ class Mixture:
             raise UserError(
                 "plain_share needs photos to generate with labels of both values; give t2i_sources with some"
             )
-        self.texts = texts_of(records, config.drawn_share, parse_factors(config.ask_more))
+        self.texts = texts_of(records, config.drawn_share, parse_factors(config.ask_more), asked)
 
     def plan(self, size: int, generator: torch.Generator) -> Plan:
         """The common draws for a step of `size` rows."""
@@ -173,10 +174,16 @@ class Mixture:
             return rng.choice(self.survey.having[value])
         return rng.choices(self.survey.drawable, cum_weights=self.survey.odds)[0]
 
-    def draw(self, size: int, generator: torch.Generator, index: int = 0, count: int = 1) -> MixedBatch:
-        """Of a batch of `size` rows every `count`-th one, from row `index` on."""
+    def draw(self, size: int, generator: torch.Generator, index: int = 0, count: int = 1, turns: int = 1) -> MixedBatch:
+        """Part `index` of `count` of a batch of `size` rows.
+
+        A process takes every so many-th row; its turns of accumulation take neighbours, since rows of one task are
+        about as long and need little padding.
+        """
         plan = self.plan(size, generator)
-        own = list(range(index, size, count))
+        process, turn = divmod(index, turns)
+        share = list(range(process, size, count // turns))
+        own = share[turn * len(share) // turns : (turn + 1) * len(share) // turns]
         drawn, asked = [r for r in own if r < plan.generated], [r for r in own if r >= plan.generated]
         targets = self.codes(plan, drawn)
         codes = targets.masked_fill(plan.masks[drawn], self.model.codes)

@@ -20,16 +20,16 @@ from unif2ace_core.experts.clip import OPEN_CLIP, load_clip, read_attributes
 from unif2ace_core.weights.parts import part_kind
 
 
-def attribute_head(directory: Path, learning: Sequence[str]) -> nn.Module:
-    """Summary (..., C) -> logits (..., ATTRIBUTE_LOGITS + 1) of the tower in a folder.
+def attribute_head(directory: Path, learning: Sequence[str], wanted: str = "describe_sure") -> nn.Module:
+    """Summary (..., C) -> logits (..., ATTRIBUTE_LOGITS + 1) of the tower in a folder, for the setting `wanted`.
 
     Raises:
         UserError: the tower is a published one, which knows no attributes, or it is among the experts that learn.
     """
     if "clip" in learning:
-        raise UserError("describe_sure asks a frozen CLIP expert; leave clip out of train_experts")
+        raise UserError(f"{wanted} asks a frozen CLIP expert; leave clip out of train_experts")
     if part_kind(directory, "clip", (OPEN_CLIP,)):
-        raise UserError(f"describe_sure asks for attributes, which the published tower in {directory} does not know")
+        raise UserError(f"{wanted} asks for attributes, which the published tower in {directory} does not know")
     return load_clip(directory).attributes
 
 

@@ -33,15 +33,21 @@ class Texts(Protocol):
 class DrawnTexts:
     """Texts from the labels: others each time."""
 
-    def __init__(self, records: Sequence[FaceRecord], ask_more: Mapping[str, float] | None = None) -> None:
-        """`ask_more`: yes/no attributes asked about so many times as often."""
-        self.records, self.rates = records, label_rates(records).lifted(ask_more or {})
+    def __init__(
+        self,
+        records: Sequence[FaceRecord],
+        ask_more: Mapping[str, float] | None = None,
+        asked: Sequence[FaceRecord] | None = None,
+    ) -> None:
+        """`ask_more`: yes/no attributes asked about so many times as often; `asked`: what answers say of each row."""
+        self.records, self.asked = records, records if asked is None else asked
+        self.rates = label_rates(self.asked).lifted(ask_more or {})
 
     def prompts(self, row: int, rng: random.Random) -> list[str]:
         return [caption(self.records[row], rng, "mixed")]
 
     def pairs(self, row: int, rng: random.Random, count: int) -> list[Pair]:
-        return [(each.question, each.answer) for each in questions(self.records[row], rng, count, self.rates)]
+        return [(each.question, each.answer) for each in questions(self.asked[row], rng, count, self.rates)]
 
 
 class WrittenTexts:
@@ -51,14 +57,19 @@ class WrittenTexts:
     """
 
     def __init__(
-        self, records: SetRecords, drawn_share: float = 0.0, ask_more: Mapping[str, float] | None = None
+        self,
+        records: SetRecords,
+        drawn_share: float = 0.0,
+        ask_more: Mapping[str, float] | None = None,
+        asked: Sequence[FaceRecord] | None = None,
     ) -> None:
         self.records, self.drawn_share = records, drawn_share
         self.written = {name for name in ("captions", "questions") if records.has(name)}
         needed = len(self.written) < 2 or drawn_share > 0
-        if ask_more and not needed:
-            raise UserError("ask_more acts on drawn texts, and the set's own are taken; give drawn_share too")
-        self.drawn: Texts | None = DrawnTexts(records, ask_more) if needed else None
+        if (ask_more or asked is not None) and not needed:
+            name = "ask_more" if ask_more else "taught"
+            raise UserError(f"{name} acts on drawn texts, and the set's own are taken; give drawn_share too")
+        self.drawn: Texts | None = DrawnTexts(records, ask_more, asked) if needed else None
 
     def prompts(self, row: int, rng: random.Random) -> list[str]:
         found = None if self.is_drawn("captions", rng) else self.records.texts(row)["captions"]
@@ -87,12 +98,18 @@ def by_dialogue(turns: Sequence[dict[str, Any]]) -> Iterator[list[Pair]]:
 
 
 def texts_of(
-    records: Sequence[FaceRecord], drawn_share: float = 0.0, ask_more: Mapping[str, float] | None = None
+    records: Sequence[FaceRecord],
+    drawn_share: float = 0.0,
+    ask_more: Mapping[str, float] | None = None,
+    asked: Sequence[FaceRecord] | None = None,
 ) -> Texts:
-    """The texts of records; of a set's written ones this share is drawn anew instead."""
+    """The texts of records; of a set's written ones this share is drawn anew instead.
+
+    `asked`: the same records as drawn questions shall see them.
+    """
     if isinstance(records, SetRecords):
-        return WrittenTexts(records, drawn_share, ask_more)
-    return DrawnTexts(records, ask_more)
+        return WrittenTexts(records, drawn_share, ask_more, asked)
+    return DrawnTexts(records, ask_more, asked)
 
 
 def parse_factors(words: Sequence[str]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from unif2ace_core.config import PRESETS, ModelConfig
 from unif2ace_core.data.sets import preferred_sources
 from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.data.wordings import ASKED
 from unif2ace_core.diffusion.d3diff import MODES, TERMS
 from unif2ace_core.diffusion.guidance import parse_schedule
 from unif2ace_core.diffusion.samplers import SAMPLERS
@@ -43,6 +44,7 @@ from unif2ace_core.train.options import TrainConfig, as_path, check_choice, chec
 from unif2ace_core.train.processes import Part, device_of, moved
 from unif2ace_core.train.records import split_records
 from unif2ace_core.train.sure import SureLabels, attribute_head
+from unif2ace_core.train.taught import TaughtRecords
 from unif2ace_core.train.texts import corpus, parse_factors
 from unif2ace_core.weights.configs import from_dict, read_json
 from unif2ace_core.weights.parts import in_fp16
@@ -79,6 +81,9 @@ class ModelTrainConfig(TrainConfig):
     drawn_share: float = 0.0  # rows whose texts are drawn from their labels, though the set holds written ones
     plain_share: float = 0.0  # rows of generation about one attribute, there as often as not
     ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
+    taught: tuple[
+        str, ...
+    ] = ()  # yes/no attributes of which drawn answers say what the CLIP expert reads, not the label
     text_budget: int = 60  # text tokens of a row
     long_share: float = 0.2  # batches whose rows are long enough for descriptions
     describe_sure: float = 0.0  # probability by the CLIP expert that labels have which a description states; 0: any
@@ -114,6 +119,8 @@ class ModelTrainConfig(TrainConfig):
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity"), 0)
         parse_factors(self.ask_more)
+        for name in set(self.taught) - set(ASKED):
+            raise UserError(f"taught={name} is no yes/no attribute; give names such as taught=Wavy_Hair,Double_Chin")
         if self.plain_share and not self.t2i_share:
             raise UserError("plain_share is about pictures, and t2i_share=0 leaves them out; leave plain_share out too")
         if self.describe_sure and not self.long_share:
@@ -243,10 +250,9 @@ class ModelTask:
         self.trained: nn.Module = self.model
         if self.learners is not None:
             self.trained = nn.ModuleDict({"transformer": self.model, "learners": self.learners})
-        head = attribute_head(clip, config.train_experts) if config.describe_sure else None
         seen = self.encode(data, train)
-        sure = SureLabels(head, seen.clip, config.describe_sure) if head and seen.clip is not None else None
-        self.mixture = Mixture(train, seen, self.tokenizer, self.model.config, mixture, sure)
+        sure, asked = self.read_labels(clip, train, seen)
+        self.mixture = Mixture(train, seen, self.tokenizer, self.model.config, mixture, sure, asked)
         fixed = replace(
             mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0, plain_share=0.0, t2i_rarity=0.0
         )
@@ -255,6 +261,20 @@ class ModelTask:
             config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_t2i, config.balance_mmu
         )
         self.exploring = config.explore_start
+
+    def read_labels(
+        self, clip: Path, records: Sequence[FaceRecord], seen: EncodedSet
+    ) -> tuple[SureLabels | None, TaughtRecords | None]:
+        """What the CLIP expert's head says of descriptions' labels and of answers, where the settings want that."""
+        config = self.config
+        wanted = "describe_sure" if config.describe_sure else "taught" if config.taught else ""
+        if not wanted:
+            return None, None
+        head = attribute_head(clip, config.train_experts, wanted)
+        if seen.clip is None:  # attribute_head has refused that, in words
+            return None, None
+        sure = SureLabels(head, seen.clip, config.describe_sure) if config.describe_sure else None
+        return sure, TaughtRecords(records, head, seen.clip, config.taught) if config.taught else None
 
     def load_tokenizer(self, start: Path | None, records: Sequence[FaceRecord]) -> TextTokenizer:
         """The tokenizer of the start or of `tokenizer=`, else a new one."""
@@ -300,7 +320,7 @@ class ModelTask:
     def batch(self, step: int, part: Part) -> MixedBatch:
         progress = step / max(1, self.config.steps)
         self.exploring = self.config.explore_start + progress * (self.config.explore_end - self.config.explore_start)
-        return self.mixture.draw(self.config.batch_size, part.common, part.index, part.count)
+        return self.mixture.draw(self.config.batch_size, part.common, part.index, part.count, part.turns)
 
     def loss(self, batch: MixedBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         exploration = Exploration(self.exploring, zero=False, draws=batch.exploration)

@@ -1,0 +1,88 @@
+"""Records whose noisy labels give way to what the CLIP expert reads: distillation of its head into the answers.
+
+People disagree about straight hair and bushy eyebrows, and one label a photo is all that there is. The expert has seen
+all photos and reads them alike, so an answer that follows its reading can be learned exactly, from few questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import overload
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unif2ace_core.data.attributes import SCHEMA
+from unif2ace_core.data.labels import label_matrix
+from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.experts.clip import attribute_slices
+
+CHUNK = 4096  # photos read together
+
+
+@torch.no_grad()
+def readings(head: nn.Module, features: np.ndarray, names: Sequence[str]) -> Tensor:
+    """The head's logits (R, names) by cached features (R, VIEWS, T, C), mean over the views; the summary is last."""
+    columns = [attribute_slices()[name].start for name in names]
+    found = []
+    for start in range(0, len(features), CHUNK):
+        summary = torch.from_numpy(features[start : start + CHUNK, :, -1].astype("float32"))
+        found.append(head(summary)[..., columns].mean(1))
+    return torch.cat(found)
+
+
+def best_threshold(scores: Tensor, truth: Tensor) -> float:
+    """The threshold at which scores (R,) have the best balanced accuracy against bools (R,); 0 where one is missing."""
+    order = scores.argsort(descending=True)
+    yes = truth[order].double()
+    if not 0 < float(yes.sum()) < len(yes):
+        return 0.0
+    gain = yes.cumsum(0) / yes.sum() - (1 - yes).cumsum(0) / (1 - yes).sum()
+    last = int(gain.argmax())  # of those that are called yes
+    return float(scores[order[last : last + 2]].mean())
+
+
+class TaughtRecords(Sequence[FaceRecord]):
+    """Records in which known labels of some yes/no attributes say what the expert reads.
+
+    Yes and no part where they agree best with the labels in balanced accuracy.
+    """
+
+    def __init__(
+        self, records: Sequence[FaceRecord], head: nn.Module, features: np.ndarray, names: Sequence[str]
+    ) -> None:
+        self.records, self.names = records, tuple(names)
+        scores, values = readings(head, features, names), label_matrix(list(records))[0]
+        column = {attribute.name: index for index, attribute in enumerate(SCHEMA)}
+        read = []
+        for index, name in enumerate(names):
+            label = values[:, column[name]]
+            known = label >= 0
+            read.append(scores[:, index] > best_threshold(scores[known, index], label[known] == 1))
+        self.yes = torch.stack(read, 1).numpy()
+
+    def taught(self, row: int, record: FaceRecord) -> FaceRecord:
+        """The record of a row as the expert reads it."""
+        labels = dict(record.labels)
+        for name, yes in zip(self.names, self.yes[row], strict=True):
+            if name in labels:
+                labels[name] = "yes" if yes else "no"
+        return replace(record, labels=labels)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, row: int) -> FaceRecord: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[FaceRecord]: ...
+    def __getitem__(self, row: int | slice) -> FaceRecord | list[FaceRecord]:
+        if isinstance(row, slice):
+            return [self[each] for each in range(*row.indices(len(self)))]
+        return self.taught(row, self.records[row])
+
+    def __iter__(self) -> Iterator[FaceRecord]:
+        for row, record in enumerate(self.records):
+            yield self.taught(row, record)
