@@ -69,3 +69,17 @@ def test_what_is_there_is_chosen_oftener() -> None:
     labels, rng = {"Bangs": "yes", "Smiling": "no"}, random.Random(0)
     first = [chosen_names(labels, list(labels), rng, 1, 3.0)[0] for _ in range(400)]
     assert 0.65 < first.count("Bangs") / 400 < 0.85  # 3 to 1
+
+
+def test_where_not_all_can_be_said_the_caption_says_the_most_that_it_can() -> None:
+    labels = {
+        "Male": "yes",
+        "Bald": "yes",
+        "Black_Hair": "yes",
+        "Wearing_Hat": "yes",
+        "Smiling": "no",
+    }  # not of one man
+    for seed in range(20):
+        text, complete = worded(labels, random.Random(seed), tries=40)
+        assert not complete
+        assert len(parse(text).items() & labels.items()) >= 3, text

@@ -35,15 +35,20 @@ Value = tuple[str, str]  # attribute, yes or no
 def worded(
     labels: Mapping[str, str], rng: random.Random, styles: Sequence[str] = STYLES, tries: int = TRIES
 ) -> tuple[str, bool]:
-    """A caption of a face with these labels, and whether it says them all; some things are never said."""
+    """A caption of a face with these labels, and whether it says them all; some things are never said.
+
+    Where none of the tries does, the first of those that say the most.
+    """
     record = FaceRecord("prompt", "", "train", derive(dict(labels)), None, None)
-    text = ""
+    text, most = "", -1
     for _ in range(tries):
         made = make_caption(record, rng.choice(styles), rng)
-        text = made.text
-        if labels.items() <= made.attributes.items():
-            return text, True
-    return text, False
+        said = len(labels.items() & made.attributes.items())
+        if said > most:
+            text, most = made.text, said
+        if said == len(labels):
+            break
+    return text, most == len(labels)
 
 
 def chosen_names(
