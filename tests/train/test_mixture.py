@@ -72,17 +72,3 @@ def test_plain_prompts_are_not_dropped(tiny_config: ModelConfig) -> None:
 def test_a_batch_holds_the_share_of_generation_rows(tiny_config: ModelConfig) -> None:
     drawn = mixture(replace(tiny_config, text_length=120), MixtureConfig(t2i_share=0.75))
     assert len(drawn.draw(8, torch.Generator().manual_seed(0)).targets) == 6
-
-
-@pytest.mark.parametrize(("processes", "turns"), [(1, 4), (2, 2), (4, 1)])
-def test_parts_hold_each_row_once_and_turns_one_task_where_they_can(
-    tiny_config: ModelConfig, processes: int, turns: int
-) -> None:
-    drawn = mixture(replace(tiny_config, text_length=120), MixtureConfig(t2i_share=0.5))
-    count = processes * turns
-    parts = [drawn.draw(16, torch.Generator().manual_seed(0), index, count, turns) for index in range(count)]
-    whole = drawn.draw(16, torch.Generator().manual_seed(0))
-    assert sorted(int(code) for part in parts for code in part.targets[:, 0]) == sorted(whole.targets[:, 0].tolist())
-    assert [len(part.sequences.ids) for part in parts] == [16 // count] * count
-    mixed = [part for part in parts if 0 < len(part.targets) < 16 // count]
-    assert len(mixed) == (0 if turns > 1 else count)

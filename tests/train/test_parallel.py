@@ -101,7 +101,9 @@ def test_two_processes_have_the_losses_of_one_with_the_same_global_batch(runs: d
 def test_two_processes_export_the_weights_of_one(runs: dict[str, Path], way: str) -> None:
     one, two = (load_tensors(runs[name] / "export" / "model.safetensors") for name in ("one", way))
     assert one.keys() == two.keys()
-    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    apart = {name: float((one[name] - two[name]).abs().max()) for name in one}
+    # a gradient that is nothing but rounding still moves a weight: Adam divides by its size
+    assert max(apart.values()) < 5e-5, max(apart.items(), key=lambda pair: pair[1])
 
 
 @pytest.mark.slow

@@ -95,6 +95,8 @@ def test_a_threshold_parts_as_well_as_any() -> None:
     assert best_threshold(torch.tensor([]), torch.tensor([], dtype=torch.bool)) == 0.0
 
 
-def test_other_names_are_refused() -> None:
+def test_other_names_and_runs_without_answers_are_refused() -> None:
     with pytest.raises(UserError, match="taught=Hair is no yes/no attribute"):
         ModelTrainConfig(taught=("Hair",))
+    with pytest.raises(UserError, match="leave taught out too"):
+        ModelTrainConfig(taught=("Wavy_Hair",), t2i_share=1.0)

@@ -39,7 +39,7 @@ class TinyTask:
         return self.model
 
     def batch(self, step: int, part: Part) -> Any:
-        return self.mixture.draw(4, part.common, part.index, part.count, part.turns)
+        return self.mixture.draw(4, part.common, part.index, part.count)
 
     def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         return joint_loss(self.model, batch, self.objective, Exploration(0.5, draws=batch.exploration))

@@ -253,7 +253,7 @@ class Trainer:
         count = turns * self.accelerator.num_processes
         seed, device = self.config.seed, self.accelerator.device
         own = [index * turns + turn for turn in range(turns)]
-        parts = [self.task.batch(self.step, step_part(seed, self.step, each, count, turns)) for each in own]
+        parts = [self.task.batch(self.step, step_part(seed, self.step, each, count)) for each in own]
         if hasattr(parts[0], "denominators"):
             mean = average_over([part.denominators for part in parts], device)
             parts = [replace(part, denominators=mean) for part in parts]

@@ -174,16 +174,10 @@ class Mixture:
             return rng.choice(self.survey.having[value])
         return rng.choices(self.survey.drawable, cum_weights=self.survey.odds)[0]
 
-    def draw(self, size: int, generator: torch.Generator, index: int = 0, count: int = 1, turns: int = 1) -> MixedBatch:
-        """Part `index` of `count` of a batch of `size` rows.
-
-        A process takes every so many-th row; its turns of accumulation take neighbours, since rows of one task are
-        about as long and need little padding.
-        """
+    def draw(self, size: int, generator: torch.Generator, index: int = 0, count: int = 1) -> MixedBatch:
+        """Of a batch of `size` rows every `count`-th one, from row `index` on."""
         plan = self.plan(size, generator)
-        process, turn = divmod(index, turns)
-        share = list(range(process, size, count // turns))
-        own = share[turn * len(share) // turns : (turn + 1) * len(share) // turns]
+        own = list(range(index, size, count))
         drawn, asked = [r for r in own if r < plan.generated], [r for r in own if r >= plan.generated]
         targets = self.codes(plan, drawn)
         codes = targets.masked_fill(plan.masks[drawn], self.model.codes)

@@ -136,7 +136,7 @@ def gate_metrics(model: UniF2ace, output: Output) -> dict[str, float]:
     names = {"t2i": model.config.sequence_t2i, "mmu": model.config.sequence_mmu}
     found: dict[str, float] = {}
     for group, experts in names.items():
-        gates = [layer[group].detach().mean(0) for layer in output.gates if group in layer]
+        gates = [layer[group].detach().mean(0) for layer in output.gates if len(layer.get(group, ()))]
         if gates:
             mean = torch.stack(gates).mean(0)
             for name in dict.fromkeys(experts):

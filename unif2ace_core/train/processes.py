@@ -35,7 +35,6 @@ class Part:
     own: torch.Generator  # this part's numbers alone
     index: int = 0  # 0 .. count - 1
     count: int = 1  # processes times turns of accumulation
-    turns: int = 1  # of accumulation
 
     def rows(self, batch_size: int) -> int:
         """Rows of this part."""
@@ -48,9 +47,9 @@ def step_generator(seed: int, step: int, part: int = 0, stream: int = 0) -> torc
     return torch.Generator().manual_seed(int(mixed) % 2**63)
 
 
-def step_part(seed: int, step: int, index: int, count: int, turns: int = 1) -> Part:
-    """Part `index` of `count` of a step, where a process has so many turns."""
-    return Part(step_generator(seed, step), step_generator(seed, step, index, stream=1), index, count, turns)
+def step_part(seed: int, step: int, index: int, count: int) -> Part:
+    """Part `index` of `count` of a step."""
+    return Part(step_generator(seed, step), step_generator(seed, step, index, stream=1), index, count)
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -54,7 +54,7 @@ class TaughtRecords(Sequence[FaceRecord]):
         self, records: Sequence[FaceRecord], head: nn.Module, features: np.ndarray, names: Sequence[str]
     ) -> None:
         self.records, self.names = records, tuple(names)
-        scores, values = readings(head, features, names), label_matrix(list(records))[0]
+        scores, values = readings(head, features, names), label_matrix(records)[0]
         column = {attribute.name: index for index, attribute in enumerate(SCHEMA)}
         read = []
         for index, name in enumerate(names):

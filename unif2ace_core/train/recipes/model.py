@@ -81,9 +81,7 @@ class ModelTrainConfig(TrainConfig):
     drawn_share: float = 0.0  # rows whose texts are drawn from their labels, though the set holds written ones
     plain_share: float = 0.0  # rows of generation about one attribute, there as often as not
     ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
-    taught: tuple[
-        str, ...
-    ] = ()  # yes/no attributes of which drawn answers say what the CLIP expert reads, not the label
+    taught: tuple[str, ...] = ()  # yes/no attributes whose drawn answers say what the CLIP expert reads
     text_budget: int = 60  # text tokens of a row
     long_share: float = 0.2  # batches whose rows are long enough for descriptions
     describe_sure: float = 0.0  # probability by the CLIP expert that labels have which a description states; 0: any
@@ -121,6 +119,8 @@ class ModelTrainConfig(TrainConfig):
         parse_factors(self.ask_more)
         for name in set(self.taught) - set(ASKED):
             raise UserError(f"taught={name} is no yes/no attribute; give names such as taught=Wavy_Hair,Double_Chin")
+        if self.taught and self.t2i_share == 1:
+            raise UserError("taught is about answers, and t2i_share=1 leaves them out; leave taught out too")
         if self.plain_share and not self.t2i_share:
             raise UserError("plain_share is about pictures, and t2i_share=0 leaves them out; leave plain_share out too")
         if self.describe_sure and not self.long_share:
@@ -320,7 +320,7 @@ class ModelTask:
     def batch(self, step: int, part: Part) -> MixedBatch:
         progress = step / max(1, self.config.steps)
         self.exploring = self.config.explore_start + progress * (self.config.explore_end - self.config.explore_start)
-        return self.mixture.draw(self.config.batch_size, part.common, part.index, part.count, part.turns)
+        return self.mixture.draw(self.config.batch_size, part.common, part.index, part.count)
 
     def loss(self, batch: MixedBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         exploration = Exploration(self.exploring, zero=False, draws=batch.exploration)
