@@ -56,6 +56,15 @@ def test_a_table_wider_than_the_console_is_turned_and_whole(capsys):
         assert first in [line.split() for line in out.splitlines()] and "…" not in out
 
 
+def test_what_fits_neither_way_comes_in_parts_and_whole(capsys):
+    row = {f"metric_{number}": 0.123456 for number in range(15)}
+    show_table({"suites": {"s": {"by_row": {f"variant_{number}": row for number in range(11)}}}})
+    out = capsys.readouterr().out
+    words = out.split()
+    assert "…" not in out and words.count("0.1235") == 15 * 11
+    assert all(words.count(f"variant_{number}") == 1 for number in range(11)) and max(map(len, out.splitlines())) <= 120
+
+
 def test_json_and_file_are_the_same_report(cli, data, tmp_path):
     result = cli("eval", "answers", "codec", "--data", data, "--json", "--output", "r.json")
     report = json.loads(result.out)

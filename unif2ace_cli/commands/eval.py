@@ -275,7 +275,7 @@ def show_table(report: Mapping[str, Any]) -> None:
     for suite, values in report.get("suites", {}).items():
         console.print(table_of(suite, ("metric", "value"), rows_of(values)))
         for name, rows in details_of(values):
-            console.print(fitting_table(console, f"{suite}: {name}", rows))
+            console.print(*fitting_tables(console, f"{suite}: {name}", rows), sep="\n")
     if "paper" in report:
         show_paper(console, report["paper"])
     rest = {name: value for name, value in report.items() if name not in ("suites", "paper")}
@@ -306,11 +306,18 @@ def show_paper(console: Any, lines: Sequence[Mapping[str, Any]]) -> None:
     console.print()
 
 
-def fitting_table(console: Any, title: str, rows: Mapping[str, Any]) -> Any:
-    """`detail_table`, turned where it is wider than the console, so that no number is cut."""
-    table = detail_table(title, rows)
-    wide = console.measure(table, options=console.options.update(max_width=10_000)).maximum > console.width
-    return detail_table(title, rows, turned=True) if wide else table
+def fitting_tables(console: Any, title: str, rows: Mapping[str, Any]) -> list[Any]:
+    """`detail_table`, turned or else by halves of its lines where the console is narrower, so that no number is cut."""
+
+    def fits(table: Any) -> bool:
+        return bool(console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width)
+
+    table, turned = detail_table(title, rows), detail_table(title, rows, turned=True)
+    if fits(table) or fits(turned) or len(rows) == 1:
+        return [table if fits(table) else turned]
+    names, half = list(rows), -(-len(rows) // 2)
+    parts = ({name: rows[name] for name in part} for part in (names[:half], names[half:]))
+    return [each for part in parts for each in fitting_tables(console, title, part)]
 
 
 def detail_table(title: str, rows: Mapping[str, Any], turned: bool = False) -> Any:

@@ -20,7 +20,7 @@ def plot(report: Mapping[str, Any]) -> str:
     parts = [text(LABELS - 10, line_of(number), name, "end") for number, name in enumerate(rows)]
     for number, (key, metric) in enumerate(METRICS.items()):
         parts += panel(LABELS + number * (PANEL + GAP), key, metric, list(rows.values()))
-    said = f"{report['steps']} steps a run, {report['seeds']} seeds; lines: 95% intervals of the difference"
+    said = f"{report['steps']} steps a run (without pictures half), {report['seeds']} seeds; lines: 95% intervals"
     parts.append(text(LABELS, height - 8, said, size=11))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif">'
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>"]) + "\n"
