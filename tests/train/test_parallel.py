@@ -101,9 +101,10 @@ def test_two_processes_have_the_losses_of_one_with_the_same_global_batch(runs: d
 def test_two_processes_export_the_weights_of_one(runs: dict[str, Path], way: str) -> None:
     one, two = (load_tensors(runs[name] / "export" / "model.safetensors") for name in ("one", way))
     assert one.keys() == two.keys()
-    apart = {name: float((one[name] - two[name]).abs().max()) for name in one}
-    # a gradient that is nothing but rounding still moves a weight: Adam divides by its size
-    assert max(apart.values()) < 5e-5, max(apart.items(), key=lambda pair: pair[1])
+    # a shift of all keys hardly moves attention: its gradient is mostly rounding, and Adam divides by its size
+    bounds = {name: 5e-5 if name.endswith("k_norm.bias") else 1e-5 for name in one}
+    apart = [name for name, bound in bounds.items() if not torch.allclose(one[name], two[name], atol=bound)]
+    assert not apart
 
 
 @pytest.mark.slow

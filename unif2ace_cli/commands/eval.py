@@ -308,13 +308,12 @@ def show_paper(console: Any, lines: Sequence[Mapping[str, Any]]) -> None:
 
 def fitting_tables(console: Any, title: str, rows: Mapping[str, Any]) -> list[Any]:
     """`detail_table`, turned or else by halves of its lines where the console is narrower, so that no number is cut."""
-
-    def fits(table: Any) -> bool:
-        return bool(console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width)
-
-    table, turned = detail_table(title, rows), detail_table(title, rows, turned=True)
-    if fits(table) or fits(turned) or len(rows) == 1:
-        return [table if fits(table) else turned]
+    for turned in (False, True):
+        table = detail_table(title, rows, turned)
+        if console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width:
+            return [table]
+    if len(rows) == 1:
+        return [table]
     names, half = list(rows), -(-len(rows) // 2)
     parts = ({name: rows[name] for name in part} for part in (names[:half], names[half:]))
     return [each for part in parts for each in fitting_tables(console, title, part)]

@@ -19,13 +19,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unif2ace_core.data.check_columns import Like, feature_faults, first_with_rows, unlike
 from unif2ace_core.data.check_rows import COLUMNS, SIGNS, CheckedRow, checks_for, column_faults, faults_of
 from unif2ace_core.data.claims import mentions
+from unif2ace_core.data.rows import Rows
 from unif2ace_core.data.shards import read_stages, shard_names
 from unif2ace_core.data.stages.hashes import repeats
 
@@ -288,7 +289,7 @@ def _persons(findings: Findings, seen: Seen) -> None:
 # --- Copies --------------------------------------------------------------------------------------------------
 
 
-class _Hashes(Sequence[str]):
+class _Hashes(Rows[str]):
     """Hashes of some photos as `repeats` takes them, made from their bytes when they are asked for."""
 
     def __init__(self, signs: np.ndarray, order: np.ndarray) -> None:
@@ -297,13 +298,7 @@ class _Hashes(Sequence[str]):
     def __len__(self) -> int:
         return len(self.order)
 
-    @overload
-    def __getitem__(self, number: int) -> str: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[str]: ...
-    def __getitem__(self, number: int | slice) -> str | list[str]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
+    def row(self, number: int) -> str:
         return self.signs[self.order[number]].tobytes().hex()
 
 

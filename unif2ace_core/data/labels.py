@@ -22,6 +22,12 @@ def label_matrix(records: Sequence[FaceRecord]) -> tuple[Tensor, Tensor]:
     return torch.tensor(rows), torch.tensor(ages)
 
 
+def binary_labels(records: Sequence[FaceRecord], names: Sequence[str]) -> Tensor:
+    """(R, names) int8 of binary attributes: 1 yes, 0 no, -1 unknown."""
+    column = {attribute.name: index for index, attribute in enumerate(SCHEMA)}
+    return label_matrix(records)[0][:, [column[name] for name in names]].to(torch.int8)
+
+
 def attribute_loss(logits: Tensor, age: Tensor, values: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:
     """Mean over known labels of the binary or categorical cross-entropy, and the mean absolute age error / AGE_SCALE.
 

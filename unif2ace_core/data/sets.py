@@ -11,9 +11,10 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from unif2ace_core.data.card import columns_of
+from unif2ace_core.data.rows import Rows
 from unif2ace_core.data.shards import RECORD_COLUMNS, STAGES, Shard, read_stages, record_of, shards_of, unreadable
 from unif2ace_core.data.sources import FaceRecord, Key, read_records, source_names
 from unif2ace_core.errors import UserError
@@ -76,7 +77,7 @@ def cache_directory() -> Path:
     return Path(platformdirs.user_cache_dir("unif2ace"))
 
 
-class SetRecords(Sequence[FaceRecord]):
+class SetRecords(Rows[FaceRecord]):
     """The records of a split, in the order of its shards; of all sources, or some."""
 
     def __init__(self, directory: Path, split: str, sources: Sequence[str] | None = None) -> None:
@@ -108,14 +109,8 @@ class SetRecords(Sequence[FaceRecord]):
     def __len__(self) -> int:
         return len(self.rows) if self.shards else 0
 
-    @overload
-    def __getitem__(self, row: int) -> FaceRecord: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[FaceRecord]: ...
-    def __getitem__(self, row: int | slice) -> FaceRecord | list[FaceRecord]:
-        if isinstance(row, slice):
-            return [self[each] for each in range(*row.indices(len(self)))]
-        return record_of(self._plain[row])
+    def row(self, number: int) -> FaceRecord:
+        return record_of(self._plain[number])
 
     def __iter__(self) -> Iterator[FaceRecord]:
         if not self.shards:

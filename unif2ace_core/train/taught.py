@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unif2ace_core.data.attributes import SCHEMA
-from unif2ace_core.data.labels import label_matrix
+from unif2ace_core.data.labels import binary_labels
+from unif2ace_core.data.rows import Rows
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.experts.clip import attribute_slices
 
@@ -44,7 +43,7 @@ def best_threshold(scores: Tensor, truth: Tensor) -> float:
     return float(scores[order[last : last + 2]].mean())
 
 
-class TaughtRecords(Sequence[FaceRecord]):
+class TaughtRecords(Rows[FaceRecord]):
     """Records in which known labels of some yes/no attributes say what the expert reads.
 
     Yes and no part where they agree best with the labels in balanced accuracy.
@@ -54,14 +53,9 @@ class TaughtRecords(Sequence[FaceRecord]):
         self, records: Sequence[FaceRecord], head: nn.Module, features: np.ndarray, names: Sequence[str]
     ) -> None:
         self.records, self.names = records, tuple(names)
-        scores, values = readings(head, features, names), label_matrix(records)[0]
-        column = {attribute.name: index for index, attribute in enumerate(SCHEMA)}
-        read = []
-        for index, name in enumerate(names):
-            label = values[:, column[name]]
-            known = label >= 0
-            read.append(scores[:, index] > best_threshold(scores[known, index], label[known] == 1))
-        self.yes = torch.stack(read, 1).numpy()
+        scores, labels = readings(head, features, names), binary_labels(records, names)
+        thresholds = [best_threshold(s[t >= 0], t[t >= 0] == 1) for s, t in zip(scores.T, labels.T, strict=True)]
+        self.yes = (scores > torch.tensor(thresholds)).numpy()
 
     def taught(self, row: int, record: FaceRecord) -> FaceRecord:
         """The record of a row as the expert reads it."""
@@ -74,14 +68,8 @@ class TaughtRecords(Sequence[FaceRecord]):
     def __len__(self) -> int:
         return len(self.records)
 
-    @overload
-    def __getitem__(self, row: int) -> FaceRecord: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[FaceRecord]: ...
-    def __getitem__(self, row: int | slice) -> FaceRecord | list[FaceRecord]:
-        if isinstance(row, slice):
-            return [self[each] for each in range(*row.indices(len(self)))]
-        return self.taught(row, self.records[row])
+    def row(self, number: int) -> FaceRecord:
+        return self.taught(number, self.records[number])
 
     def __iter__(self) -> Iterator[FaceRecord]:
         for row, record in enumerate(self.records):

@@ -8,7 +8,7 @@ attribute weigh alike in its binary cross-entropy, so that its balanced accuracy
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unif2ace_core.data.attributes import SCHEMA, VISIBLE_20, VISIBLE_30
+from unif2ace_core.data.attributes import VISIBLE_20, VISIBLE_30
 from unif2ace_core.data.augment import augment
-from unif2ace_core.data.labels import label_matrix
+from unif2ace_core.data.labels import binary_labels
 from unif2ace_core.data.sets import preferred_sources
-from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate.judge import Judge, JudgeConfig
 from unif2ace_core.evaluate.metrics import balanced_accuracy, extract, known_mean
@@ -46,12 +45,6 @@ class JudgeTrainConfig(TrainConfig):
 
 
 CONFIG = JudgeTrainConfig
-
-
-def binary_labels(records: Sequence[FaceRecord], names: tuple[str, ...]) -> Tensor:
-    """(R, names) int8: 1 yes, 0 no, -1 unknown."""
-    column = {attribute.name: index for index, attribute in enumerate(SCHEMA)}
-    return label_matrix(records)[0][:, [column[name] for name in names]].to(torch.int8)
 
 
 def balancing(labels: Tensor) -> Tensor:
