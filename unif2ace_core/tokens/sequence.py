@@ -147,10 +147,14 @@ def attention_mask(turns: Tensor, bidirectional: Tensor, valid: Tensor) -> Tenso
     return mask.unsqueeze(1)
 
 
+def padded(rows: Sequence[Row], multiple: int = 1) -> int:
+    """Tokens of the longest row, rounded up to a multiple."""
+    return -(-max(len(row.ids) for row in rows) // multiple) * multiple
+
+
 def collate(rows: Sequence[Row], config: ModelConfig, multiple: int = 1) -> Batch:
     """Pad rows on the right to a common length (a multiple of `multiple`)."""
-    length = max(len(row.ids) for row in rows)
-    length = -(-length // multiple) * multiple
+    length = padded(rows, multiple)
 
     def table(lists: Sequence[Sequence[int]], fill: int) -> Tensor:
         return torch.tensor([[*items, *[fill] * (length - len(items))] for items in lists])

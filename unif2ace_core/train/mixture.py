@@ -25,13 +25,14 @@ from unif2ace_core.errors import UserError
 from unif2ace_core.model.sequence_moe import exploration_draws
 from unif2ace_core.model.transformer import Features
 from unif2ace_core.tokens.codec import to_image_tensor
-from unif2ace_core.tokens.sequence import Batch, Row, answer_ids, collate, mmu_row, question_ids, t2i_row
+from unif2ace_core.tokens.sequence import Batch, Row, answer_ids, collate, mmu_row, padded, question_ids, t2i_row
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import EncodedSet
 from unif2ace_core.train.sure import SureLabels
 from unif2ace_core.train.texts import parse_factors, texts_of
 
 Turn = tuple[list[int], list[int]]
+MULTIPLE = 8  # of the tokens that rows are padded to
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class MixedBatch:
     exploration: Tensor  # (B, MoE layers, columns) uniform draws for the sequence routers
     denominators: Tensor  # (2,) what losses are divided by: pictures and answers; here, or a part's mean over the step
     photos: Tensor | None = None  # (M, 3, P, P) in [-1, 1] of the MMU rows, for encoders that learn
+    lengths: tuple[int, int] | None = None  # tokens of the longest T2I and MMU row, to be run apart; None: in one pass
 
 
 @dataclass(frozen=True)
@@ -188,14 +190,21 @@ class Mixture:
         rows += [self.mmu(plan.records[row], clean[n].tolist(), plan.budget, seeds[row]) for n, row in enumerate(asked)]
         answers = sum(max(row.turns) for row in rows[len(drawn) :])
         return MixedBatch(
-            collate(rows, self.model, multiple=8),
+            collate(rows, self.model, MULTIPLE),
             self.features(plan, own),
             targets,
             masked,
             plan.exploration[own],
             torch.tensor([len(drawn), answers], dtype=torch.float32),
             self.photos(self.data.photos, plan, asked),
+            self.lengths(plan, count, rows[: len(drawn)], rows[len(drawn) :]),
         )
+
+    def lengths(self, plan: Plan, count: int, drawn: Sequence[Row], asked: Sequence[Row]) -> tuple[int, int] | None:
+        """Padded lengths of each task's rows; None if one of the parts lacks a task, for all must run alike."""
+        if min(plan.generated, len(plan.records) - plan.generated) < count:
+            return None
+        return padded(drawn, MULTIPLE), padded(asked, MULTIPLE)
 
     def codes(self, plan: Plan, rows: Sequence[int]) -> Tensor:
         """Image codes (len(rows), N) of some rows."""

@@ -6,7 +6,9 @@ processes. A part's loss is its share times the number of parts, so the mean ove
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +17,8 @@ from torch import Tensor
 from unif2ace_core.config import GROUPS, Group
 from unif2ace_core.diffusion.d3diff import D3DiffConfig, d3diff_loss
 from unif2ace_core.model.sequence_moe import Exploration
-from unif2ace_core.model.token_moe import RoutingLoad
-from unif2ace_core.model.transformer import Output, UniF2ace
+from unif2ace_core.model.token_moe import Routing, RoutingLoad
+from unif2ace_core.model.transformer import Features, Output, UniF2ace
 from unif2ace_core.tokens.sequence import IGNORE
 from unif2ace_core.train.mixture import MixedBatch
 from unif2ace_core.train.processes import sum_over_processes, world_size
@@ -35,9 +37,51 @@ class ObjectiveConfig:
 
 
 def run_model(model: UniF2ace, batch: MixedBatch, exploration: Exploration | None = None) -> Output:
-    """The forward pass of a mixed batch."""
-    s = batch.sequences
-    return model(s.ids, s.positions, s.mask, s.group, s.span, batch.features, exploration=exploration)
+    """The forward pass of a mixed batch; pictures and answers apart, which saves most of the pads, where it says so."""
+    if batch.lengths is None:
+        return run_rows(model, batch, slice(None), batch.sequences.ids.shape[1], exploration)
+    drawn = len(batch.targets)
+    places = zip((slice(drawn), slice(drawn, None)), batch.lengths, strict=True)
+    return joined([run_rows(model, batch, rows, length, exploration) for rows, length in places])
+
+
+def run_rows(
+    model: UniF2ace, batch: MixedBatch, rows: slice, length: int, exploration: Exploration | None = None
+) -> Output:
+    """The forward pass of some rows, of which no more than `length` tokens are no pads."""
+    s, place = batch.sequences, (rows, slice(length))
+    given = {name: value if value is None else value[rows] for name, value in vars(batch.features).items()}
+    if exploration is not None and exploration.draws is not None:
+        exploration = replace(exploration, draws=exploration.draws[rows])
+    mask = s.mask[rows, :, :length, :length]
+    inputs = s.ids[place], s.positions[place], mask, s.group[place], s.span[rows]
+    return model(*inputs, Features(**given), exploration=exploration)
+
+
+def joined(parts: Sequence[Output]) -> Output:
+    """Outputs of parts of a batch as one of the whole, padded to the longest."""
+    length = max(part.hidden.shape[1] for part in parts)
+    hidden = torch.cat([F.pad(part.hidden, (0, 0, 0, length - part.hidden.shape[1])) for part in parts])
+    routings = [
+        {name: Routing(*map(torch.cat, zip(*found, strict=True))) for name, found in by_group(layers).items()}
+        for layers in zip(*(part.routings for part in parts), strict=True)
+    ]
+    gates = zip(*(part.gates for part in parts), strict=True)
+    return Output(
+        hidden, routings, [{name: torch.cat(found) for name, found in by_group(layers).items()} for layers in gates]
+    )
+
+
+Value = TypeVar("Value")
+
+
+def by_group(layers: Iterable[Mapping[str, Value]]) -> dict[str, list[Value]]:
+    """What the parts have of each group."""
+    found: dict[str, list[Value]] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            found.setdefault(name, []).append(value)
+    return found
 
 
 def no_loss(output: Output, logits: Tensor) -> Tensor:
