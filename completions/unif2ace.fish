@@ -65,7 +65,7 @@ complete -c unif2ace -n '__fish_seen_subcommand_from describe' -l quantize -x -a
 complete -c unif2ace -n '__fish_seen_subcommand_from describe' -l batch-size -x -d 'Items computed at once'
 complete -c unif2ace -n '__fish_seen_subcommand_from describe' -l help -s h -d 'Show this message and exit'
 
-complete -c unif2ace -n '__fish_seen_subcommand_from train' -a 'codec clip face locate model judge'
+complete -c unif2ace -n '__fish_seen_subcommand_from train' -a 'codec clip reader face locate model judge'
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l data -x -a '(__fish_complete_directories)' -d 'Folder with NAME.csv beside NAME.zip, a set made by unif2ace data, or one on the hub (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l output -s o -r -F -d 'Folder for checkpoints, log.jsonl and export/ (required)'
 complete -c unif2ace -n '__fish_seen_subcommand_from train' -l preset -x -a 'mini base 1.8b' -d 'Sizes of a fresh model'

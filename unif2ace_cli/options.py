@@ -48,6 +48,7 @@ class Recipe(str, Enum):
 
     codec = "codec"
     clip = "clip"
+    reader = "reader"
     face = "face"
     locate = "locate"
     model = "model"

@@ -4,7 +4,8 @@
                                                                    `-> attribute logits, age       46 categories
 
 The summary reads the patches by position (faces are aligned, so a place means something) and joins them as one more
-token of F_clip(X).
+token of F_clip(X). A wider summary (recipe `reader`) joins as its evidence: what the head says, each output scaled to
+unit spread over training photos. So straight hair takes as much room there as make-up, and is as easily read.
 
 The embedded tower is trained inside open_clip's `CLIP` (recipe `clip`) and needs no open_clip to run. The other kind of
 expert is a published tower of open_clip (experts/open_clip_tower.py); `kind` in clip.json says which a folder holds.
@@ -41,6 +42,7 @@ class ClipConfig:
     widths: tuple[int, ...] = (32, 64, 128, 256)  # tower stages at /4, /8, /16, /32
     depths: tuple[int, ...] = (1, 2, 2, 2)  # residual blocks per stage
     neck: int = 64  # channels per patch that the summary reads
+    summary: int = 0  # units of a summary whose evidence is the last token; 0: a patch's width, it is the last token
     embed: int = 128  # contrastive space
 
     @property
@@ -90,14 +92,14 @@ class ClipFeatures:
 
 @dataclass(frozen=True)
 class LabelledFeatures(ClipFeatures):
-    """What one pass of the embedded tower yields; the last token is the summary."""
+    """What one pass of the embedded tower yields; the last token is the summary, or its evidence."""
 
     attributes: Tensor
     age: Tensor
 
     @property
     def pooled(self) -> Tensor:
-        """Mean patch and summary (B, 2 C)."""
+        """Mean patch and last token (B, 2 C)."""
         return torch.cat([self.tokens[:, :-1].mean(1), self.tokens[:, -1]], 1)
 
 
@@ -115,25 +117,55 @@ class ClipEncoder(ClipExpert):
     """The embedded image tower; as open_clip's `visual` its forward yields the embedding."""
 
     labelled = True
+    evidence_mean: Tensor  # of the head's outputs over training photos
+    evidence_spread: Tensor  # their standard deviations
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
         self.tower = ConvTower(config.widths, config.depths)
         width = config.feature_width
+        units = config.summary or width
         self.position = nn.Parameter(torch.zeros(config.patches, width))
         self.neck = nn.Linear(width, config.neck)
-        self.summary = nn.Linear(config.patches * config.neck, width)
-        self.projection = nn.Linear(width, config.embed, bias=False)
-        self.attributes = nn.Linear(width, ATTRIBUTE_LOGITS + 1)
+        self.summary = nn.Linear(config.patches * config.neck, units)
+        self.projection = nn.Linear(units, config.embed, bias=False)
+        self.attributes = nn.Linear(units, ATTRIBUTE_LOGITS + 1)
+        self.dropout = nn.Dropout(0.0)  # of what the summary reads and of itself; recipe `reader` raises it
+        if config.summary:
+            if width <= ATTRIBUTE_LOGITS:
+                raise ValueError(f"a token of {width} channels has no room for {ATTRIBUTE_LOGITS + 1} outputs")
+            self.register_buffer("evidence_mean", torch.zeros(ATTRIBUTE_LOGITS + 1))
+            self.register_buffer("evidence_spread", torch.ones(ATTRIBUTE_LOGITS + 1))
+
+    def patches(self, images: Tensor) -> Tensor:
+        """Square images (B, 3, H, H) in [-1, 1], of any size -> patches (B, P, C)."""
+        return self.tower(resized(images, self.config.pixels)).flatten(2).transpose(1, 2) + self.position
+
+    def read(self, patches: Tensor) -> LabelledFeatures:
+        """Patches (B, P, C) -> all outputs."""
+        h = self.neck(patches)
+        h = self.dropout(F.silu(h) if self.config.summary else h)
+        summary = self.dropout(F.silu(self.summary(h.flatten(1))))
+        heads = self.attributes(summary)
+        last = self.evidence(heads) if self.config.summary else summary
+        tokens = torch.cat([patches, last.to(patches.dtype).unsqueeze(1)], 1)
+        return LabelledFeatures(tokens, self.projection(summary), heads[:, :-1], heads[:, -1].float() * AGE_SCALE)
+
+    def evidence(self, heads: Tensor) -> Tensor:
+        """Outputs of the head (B, ATTRIBUTE_LOGITS + 1) -> (B, C), zeros behind them."""
+        scaled = (heads - self.evidence_mean) / self.evidence_spread
+        return F.pad(scaled, (0, self.config.feature_width - scaled.shape[-1]))
+
+    def heads(self, last: Tensor) -> Tensor:
+        """The last token (..., C) of F_clip(X) -> the head's outputs (..., ATTRIBUTE_LOGITS + 1), age at the end."""
+        if not self.config.summary:
+            return self.attributes(last)
+        return last[..., : ATTRIBUTE_LOGITS + 1] * self.evidence_spread + self.evidence_mean
 
     def features(self, images: Tensor) -> LabelledFeatures:
         """Square images (B, 3, H, H) in [-1, 1], of any size -> all outputs."""
-        patches = self.tower(resized(images, self.config.pixels)).flatten(2).transpose(1, 2) + self.position
-        summary = F.silu(self.summary(self.neck(patches).flatten(1)))
-        tokens = torch.cat([patches, summary.to(patches.dtype).unsqueeze(1)], 1)
-        heads = self.attributes(summary)
-        return LabelledFeatures(tokens, self.projection(summary), heads[:, :-1], heads[:, -1].float() * AGE_SCALE)
+        return self.read(self.patches(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, E)."""

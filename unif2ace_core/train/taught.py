@@ -11,24 +11,25 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unif2ace_core.data.labels import binary_labels
 from unif2ace_core.data.rows import Rows
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.experts.clip import attribute_slices
+from unif2ace_core.train.sure import Head
 
 CHUNK = 4096  # photos read together
 
 
 @torch.no_grad()
-def readings(head: nn.Module, features: np.ndarray, names: Sequence[str]) -> Tensor:
-    """The head's logits (R, names) by cached features (R, VIEWS, T, C), mean over the views; the summary is last."""
+def readings(head: Head, features: np.ndarray, names: Sequence[str]) -> Tensor:
+    """The head's logits (R, names) by cached features (R, VIEWS, T, C), mean over the views."""
     columns = [attribute_slices()[name].start for name in names]
     found = []
     for start in range(0, len(features), CHUNK):
-        summary = torch.from_numpy(features[start : start + CHUNK, :, -1].astype("float32"))
-        found.append(head(summary)[..., columns].mean(1))
+        last = torch.from_numpy(features[start : start + CHUNK, :, -1].astype("float32"))
+        found.append(head(last)[..., columns].mean(1))
     return torch.cat(found)
 
 
@@ -49,9 +50,7 @@ class TaughtRecords(Rows[FaceRecord]):
     Yes and no part where they agree best with the labels in balanced accuracy.
     """
 
-    def __init__(
-        self, records: Sequence[FaceRecord], head: nn.Module, features: np.ndarray, names: Sequence[str]
-    ) -> None:
+    def __init__(self, records: Sequence[FaceRecord], head: Head, features: np.ndarray, names: Sequence[str]) -> None:
         self.records, self.names = records, tuple(names)
         scores, labels = readings(head, features, names), binary_labels(records, names)
         thresholds = [best_threshold(s[t >= 0], t[t >= 0] == 1) for s, t in zip(scores.T, labels.T, strict=True)]

@@ -3,6 +3,7 @@
 RECIPES = {
     "codec": "unif2ace_core.train.recipes.codec",
     "clip": "unif2ace_core.train.recipes.clip",
+    "reader": "unif2ace_core.train.recipes.reader",
     "face": "unif2ace_core.train.recipes.face",
     "locate": "unif2ace_core.train.recipes.locate",
     "model": "unif2ace_core.train.recipes.model",

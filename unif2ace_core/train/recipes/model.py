@@ -10,6 +10,7 @@ group. The export is a complete model directory for `--model`.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,10 +31,11 @@ from unif2ace_core.diffusion.schedule import COUNT_LAWS
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import clip_width, read_clip_config
 from unif2ace_core.experts.face import face_width
+from unif2ace_core.model.resampler import Resampler
 from unif2ace_core.model.sequence_moe import Exploration
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.tokens.text import TextTokenizer
-from unif2ace_core.train.encode import EncodedSet, encoded
+from unif2ace_core.train.encode import EncodedSet, encode_kind, encoded
 from unif2ace_core.train.estimate import Setup, estimate, padded_length, rows_that_fit
 from unif2ace_core.train.estimate import sizes as parameter_sizes
 from unif2ace_core.train.learners import load_learners
@@ -43,6 +45,7 @@ from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
 from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range, with_overrides
 from unif2ace_core.train.processes import Part, device_of, moved
 from unif2ace_core.train.records import split_records
+from unif2ace_core.train.stitch import stitch
 from unif2ace_core.train.sure import SureLabels, attribute_head
 from unif2ace_core.train.taught import TaughtRecords
 from unif2ace_core.train.texts import corpus, parse_factors
@@ -50,6 +53,8 @@ from unif2ace_core.weights.configs import from_dict, read_json
 from unif2ace_core.weights.parts import in_fp16
 from unif2ace_core.weights.resolve import GenerationDefaults, codec_config, config_json
 from unif2ace_core.weights.store import load_module, load_tensors, replacing, save_tensors, write_text_atomic
+
+logger = logging.getLogger(__name__)
 
 PART_FILES = {"codec": "codec", "clip": "clip", "face": "face", "locate": "locator"}  # by the setting of their folder
 EVAL_BATCH = 32
@@ -82,6 +87,7 @@ class ModelTrainConfig(TrainConfig):
     plain_share: float = 0.0  # rows of generation about one attribute, there as often as not
     ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
     taught: tuple[str, ...] = ()  # yes/no attributes whose drawn answers say what the CLIP expert reads
+    former_clip: str = ""  # the expert that the model of init= has read, where clip= is another one
     text_budget: int = 60  # text tokens of a row
     long_share: float = 0.2  # batches whose rows are long enough for descriptions
     describe_sure: float = 0.0  # probability by the CLIP expert that labels have which a description states; 0: any
@@ -121,6 +127,8 @@ class ModelTrainConfig(TrainConfig):
             raise UserError(f"taught={name} is no yes/no attribute; give names such as taught=Wavy_Hair,Double_Chin")
         if self.taught and self.t2i_share == 1:
             raise UserError("taught is about answers, and t2i_share=1 leaves them out; leave taught out too")
+        if self.former_clip and not self.init:
+            raise UserError("former_clip is what the model of init= has read, and a fresh one has read none; give init")
         if self.plain_share and not self.t2i_share:
             raise UserError("plain_share is about pictures, and t2i_share=0 leaves them out; leave plain_share out too")
         if self.describe_sure and not self.long_share:
@@ -251,6 +259,7 @@ class ModelTask:
         if self.learners is not None:
             self.trained = nn.ModuleDict({"transformer": self.model, "learners": self.learners})
         seen = self.encode(data, train)
+        self.read_anew(data, train, seen)
         sure, asked = self.read_labels(clip, train, seen)
         self.mixture = Mixture(train, seen, self.tokenizer, self.model.config, mixture, sure, asked)
         fixed = replace(
@@ -261,6 +270,16 @@ class ModelTask:
             config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_t2i, config.balance_mmu
         )
         self.exploring = config.explore_start
+
+    def read_anew(self, data: Path, records: Sequence[FaceRecord], seen: EncodedSet) -> None:
+        """Let a start that has read another CLIP expert read this one, where the settings name the former."""
+        former = as_path(self.config.former_clip)
+        if former is None or seen.clip is None:
+            return
+        side = codec_config(cast("Path", self.parts["codec"])).pixels
+        resampler = cast("Resampler", self.model.resamplers["clip"])
+        kept = stitch(resampler, encode_kind("clip", data, records, former, side), seen.clip)
+        logger.info("reading another CLIP expert: %.0f%% of what the former one's last token gave is kept", 100 * kept)
 
     def read_labels(
         self, clip: Path, records: Sequence[FaceRecord], seen: EncodedSet

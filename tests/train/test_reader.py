@@ -1,0 +1,75 @@
+"""A new reader of old patches: the tower stays, its evidence is of unit spread, and a model goes on with it.
+
+pytest tests/train/test_reader.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unif2ace_core.errors import UserError
+from unif2ace_core.experts.clip import ATTRIBUTE_LOGITS, ClipConfig, ClipEncoder, load_clip
+from unif2ace_core.model.resampler import Resampler
+from unif2ace_core.train.recipes.model import ModelTrainConfig
+from unif2ace_core.train.run import run
+from unif2ace_core.train.stitch import stitch
+from unif2ace_core.weights.parts import save_part
+
+SMALL = ClipConfig(pixels=32, widths=(8, 8, 8, 96), depths=(1, 1, 1, 1), neck=4, embed=8)
+WIDE = ClipConfig(pixels=32, widths=(8, 8, 8, 96), depths=(1, 1, 1, 1), neck=4, summary=24, embed=8)
+
+
+def test_the_last_token_gives_the_heads_outputs_back() -> None:
+    for config in (SMALL, WIDE):
+        encoder = ClipEncoder(config).eval()
+        if config.summary:
+            encoder.evidence_mean.normal_()
+            encoder.evidence_spread.uniform_(0.5, 2)
+        found = encoder.features(torch.rand(3, 3, 32, 32))
+        torch.testing.assert_close(encoder.heads(found.tokens[:, -1])[:, :-1], found.attributes)
+
+
+def test_a_token_without_room_for_the_evidence_is_refused() -> None:
+    with pytest.raises(ValueError, match="no room"):
+        ClipEncoder(ClipConfig(widths=(8, 8, 8, 16), summary=24))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_tower_stays_and_the_evidence_is_of_unit_spread(made_up_faces: Path, tmp_path: Path) -> None:
+    save_part(tmp_path / "start", "clip", ClipEncoder(SMALL), SMALL)
+    options = {"steps": "3", "batch_size": "8", "threads": "1", "neck": "5", "summary": "24", "ema": "0"}
+    run("reader", made_up_faces, tmp_path / "run", {**options, "init": str(tmp_path / "start")})
+    before, after = load_clip(tmp_path / "start"), load_clip(tmp_path / "run" / "export")
+    assert after.config == ClipConfig(**{**vars(SMALL), "neck": 5, "summary": 24})
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(after.patches(images), before.patches(images))
+    assert after.evidence_spread.min() > 0 and not torch.equal(after.evidence_spread, torch.ones(ATTRIBUTE_LOGITS + 1))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_reader_starts_from_a_tower(made_up_faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs init=DIR"):
+        run("reader", made_up_faces, tmp_path / "run", {"steps": "1"})
+
+
+def test_a_stitched_resampler_reads_moved_channels_as_before() -> None:
+    generator = torch.Generator().manual_seed(0)
+    resampler = Resampler(4, 8, 12)
+    with torch.no_grad():
+        resampler.norm.weight.uniform_(0.5, 2, generator=generator)
+        resampler.norm.bias.normal_(generator=generator)
+    former = torch.randn(400, 2, 3, 12, generator=generator).numpy().astype(np.float16)
+    present = former[..., torch.randperm(12, generator=generator).numpy()]
+    wanted = resampler(torch.from_numpy(former[:5, 0]).float())
+    assert stitch(resampler, former, present) > 0.99
+    found = resampler(torch.from_numpy(present[:5, 0]).float())
+    torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.02)
+
+
+def test_a_fresh_model_has_no_former_expert() -> None:
+    with pytest.raises(UserError, match="give init"):
+        ModelTrainConfig(former_clip="runs/clip/export")
