@@ -33,6 +33,7 @@ from unif2ace_core.train.checkpoint import (
     read_state,
     save_checkpoint,
 )
+from unif2ace_core.train.muon import Muon
 from unif2ace_core.train.options import TrainConfig, differences
 from unif2ace_core.train.processes import (
     Part,
@@ -128,17 +129,19 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
 
 
 def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices and kernels only.
+    """AdamW with weight decay on matrices and kernels only, or one of its kind.
 
     Raises:
         UserError: 8-bit states without CUDA or bitsandbytes.
     """
+    common: dict[str, Any] = {"lr": config.learning_rate, "betas": (0.9, config.beta2)}
+    if config.optimizer == "muon":
+        return Muon.of(module, config.weight_decay, **common)
     parameters = [p for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    common: dict[str, Any] = {"lr": config.learning_rate, "betas": (0.9, config.beta2)}
     if config.optimizer == "adamw8bit":
         return adamw_8bit()(groups, **common)
     # one kernel, no temporaries of the weights' size
@@ -350,6 +353,8 @@ def check_launch(accelerator: Accelerator, task: Task, config: TrainConfig) -> N
         raise UserError(f"recipe {task.name} is too small to shard; launch it without FSDP and ZeRO-3")
     if is_sharded(accelerator) and config.optimizer != "adamw":
         raise UserError(f"optimizer={config.optimizer} does not know FSDP's tensors; use optimizer=adamw with FSDP")
+    if uses_deepspeed(accelerator) and config.optimizer == "muon":
+        raise UserError("optimizer=muon needs whole matrices, which DeepSpeed flattens; use optimizer=adamw with it")
     if uses_deepspeed(accelerator) and config.ema:
         raise UserError(f"ema={config.ema} needs the whole weights at every step, which DeepSpeed divides; give ema=0")
 

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from unif2ace_core.config import ModelConfig
 from unif2ace_core.errors import UserError
 
+OPTIMIZERS = ("adamw", "adamw8bit", "muon")
+
 
 @dataclass
 class TrainConfig:
@@ -26,7 +28,7 @@ class TrainConfig:
     decay: float = 0.3  # last share of the steps over which the rate falls linearly to zero
     weight_decay: float = 0.01  # AdamW, matrices only
     beta2: float = 0.99  # AdamW's second moment; shorter memory suits short runs
-    optimizer: str = "adamw"  # adamw, or adamw8bit: bitsandbytes' states of one byte, on CUDA
+    optimizer: str = "adamw"  # adamw; adamw8bit: bitsandbytes' states of one byte, on CUDA; muon (train/muon.py)
     max_gradient_norm: float = 1.0  # gradients are scaled down to it
     ema: float = 0.999  # decay of the averaged weights that are exported; 0 keeps none and exports the weights
     seed: int = 0  # every draw is a function of (seed, step)
@@ -44,7 +46,7 @@ class TrainConfig:
         check_range(self, ("decay", "ema"), 0, 1)
         check_range(self, ("beta2",), 0, 0.99999)
         check_choice(self, "precision", ("auto", "fp32", "bf16"))
-        check_choice(self, "optimizer", ("adamw", "adamw8bit"))
+        check_choice(self, "optimizer", OPTIMIZERS)
         if self.batch_size % self.accumulation:
             raise UserError(
                 f"batch_size={self.batch_size} cannot be divided into accumulation={self.accumulation} turns; "

@@ -438,6 +438,8 @@ def forecast(config: ModelTrainConfig, processes: int = 8, teraflops: float = 10
     }
     if config.optimizer != "adamw":  # as check_launch has it
         del setups[f"gb_per_gpu_of_{processes}_fsdp"]
+    if config.optimizer == "muon":
+        del setups[f"gb_per_gpu_of_{processes}_zero2"]
     whole = estimate(sizes, alone)
     return {
         "parameters": parameter_sizes(sizes).total,

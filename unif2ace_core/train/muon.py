@@ -1,0 +1,82 @@
+"""Muon: AdamW whose matrices move by orthogonalised momentum (Jordan et al. 2024; scaled as in arXiv:2502.16982).
+
+    M <- mu M + G;   O = NewtonSchulz(G + mu M), about U V^T of its SVD;   W <- (1 - lr wd) W - lr 0.2 sqrt(max(m, n)) O
+
+The scale makes an update about as large as one of AdamW, which the other weights get: embeddings, heads, routers, norms
+and biases. torch.optim.Muon knows neither stacks of matrices (the routed experts) nor processors without bf16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+COEFFICIENTS = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # of the quintic iteration: steepest at zero, it ends between about 0.7 and 1.2
+ROUNDS = 5
+MOMENTUM = 0.95
+SMALLEST = 32  # sides of a matrix worth turning
+APART = {"embedding", "head", "queries"}  # tables of vectors, which are no maps
+
+
+def is_turned(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix, or a stack of them, that moves by orthogonalised momentum."""
+    matrices = parameter.ndim in (2, 3) and min(parameter.shape[-2:]) >= SMALLEST
+    return matrices and not APART & set(name.split("."))
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """Matrices (..., m, n) with their singular values brought near 1."""
+    a, b, c = COEFFICIENTS
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if tall else matrix
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    for _ in range(ROUNDS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW, but for groups with a `momentum` above 0."""
+
+    @classmethod
+    def of(cls, module: nn.Module, weight_decay: float, **common: Any) -> Muon:
+        """One for the parameters of a module that learn; `common` as for AdamW."""
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        turned = [p for name, p in named if is_turned(name, p)]
+        rest = [p for name, p in named if not is_turned(name, p)]
+        groups = [
+            {"params": turned, "weight_decay": weight_decay, "momentum": MOMENTUM},
+            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay, "momentum": 0.0},
+            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0, "momentum": 0.0},
+        ]
+        return cls(groups, **common)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update; matrices lose their gradients, so that AdamW leaves them alone."""
+        for group in self.param_groups:
+            for parameter in group["params"] if group["momentum"] else ():
+                if parameter.grad is not None:
+                    self.turn(parameter, parameter.grad, group)
+                    parameter.grad = None
+        return super().step(closure)
+
+    def turn(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Move one matrix or stack."""
+        state, mu = self.state[parameter], group["momentum"]
+        if not state:
+            state["step"] = torch.zeros(())  # which AdamW looks for when it reads a checkpoint
+            state["momentum"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        state["momentum"].mul_(mu).add_(gradient)
+        update = orthogonalised(gradient.add(state["momentum"], alpha=mu))
+        scale = 0.2 * max(parameter.shape[-2:]) ** 0.5
+        parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
