@@ -5,15 +5,19 @@ pytest tests/train/test_reader.py
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
+from unif2ace_core.config import ModelConfig
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import ATTRIBUTE_LOGITS, ClipConfig, ClipEncoder, load_clip
 from unif2ace_core.model.resampler import Resampler
+from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.train.recipes.model import ModelTrainConfig
 from unif2ace_core.train.run import run
 from unif2ace_core.train.stitch import stitch
@@ -56,18 +60,30 @@ def test_a_reader_starts_from_a_tower(made_up_faces: Path, tmp_path: Path) -> No
         run("reader", made_up_faces, tmp_path / "run", {"steps": "1"})
 
 
-def test_a_stitched_resampler_reads_moved_channels_as_before() -> None:
+def test_a_stitched_model_reads_another_last_token_as_before(tiny_config: ModelConfig) -> None:
     generator = torch.Generator().manual_seed(0)
-    resampler = Resampler(4, 8, 12)
+    config = replace(tiny_config, clip_width=12, resampler=16)
+    model = UniF2ace(config).initialise(generator)
+    resampler = cast("Resampler", model.resamplers["clip"])
     with torch.no_grad():
         resampler.norm.weight.uniform_(0.5, 2, generator=generator)
         resampler.norm.bias.normal_(generator=generator)
-    former = torch.randn(400, 2, 3, 12, generator=generator).numpy().astype(np.float16)
+    former = torch.randn(400, 2, 1, 12, generator=generator).numpy().astype(np.float16)
     present = former[..., torch.randperm(12, generator=generator).numpy()]
-    wanted = resampler(torch.from_numpy(former[:5, 0]).float())
-    assert stitch(resampler, former, present) > 0.99
-    found = resampler(torch.from_numpy(present[:5, 0]).float())
-    torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.02)
+    layers = [m for n, m in model.named_modules() if n.endswith("groups.mmu.projections.clip")]
+
+    def added(features: np.ndarray) -> list[torch.Tensor]:
+        resampled = resampler(torch.from_numpy(features[:50, 0]).float())
+        return [layer(resampled) for layer in layers]
+
+    wanted = added(former)
+    assert stitch(model, former, present) > 0.99
+    for found, before in zip(added(present), wanted, strict=True):
+        torch.testing.assert_close(found, before, rtol=0.1, atol=0.1 * before.std().item())
+    spread = resampler(torch.from_numpy(present[:, 0]).float())[:, 0].std(0)
+    assert (
+        (spread - 1).abs() < 0.1
+    ).sum() == 11  # of twelve channels of a normalised token one follows from the others
 
 
 def test_a_fresh_model_has_no_former_expert() -> None:

@@ -1,17 +1,23 @@
 """A model that was trained with one CLIP expert starts to read another one (model stitching, Bansal et al. 2021).
 
-The resampler's keys and values are linear in its normalised tokens. Least squares over training photos find the maps
-under which the new tokens give the keys and values that the former ones gave, as nearly as maps can.
+    keys      k' n(F') ~ k n(F)               so that queries look where they looked
+    values    v' n(F') = the last token's principal components, each of unit spread
+    layers    P' = P M, where M v' ~ v        so that a layer adds to the span what it added
+
+All maps are fitted by least squares on training photos. In values of unit spread nothing that the new expert says is
+drowned by what the former said louder.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from unif2ace_core.model.resampler import Resampler
+from unif2ace_core.model.transformer import UniF2ace
 
 PHOTOS = 4096  # that the maps are fitted on
 RIDGE = 1e-3  # of the mean square of the inputs
@@ -22,32 +28,45 @@ def sampled(features: np.ndarray) -> Tensor:
     return torch.from_numpy(features[:: max(1, len(features) // PHOTOS), 0].astype("float32"))
 
 
-@torch.no_grad()
-def stitch(resampler: Resampler, former: np.ndarray, present: np.ndarray) -> float:
-    """Let a resampler read `present` features (R, VIEWS, T, C) as it read `former` ones of the same photos.
-
-    The last token, which most of the attention goes to, counts as much as all patches together. Returns the share of
-    the last token's keys and values that is kept (R^2).
-    """
-    before, now = sampled(former), sampled(present)
-    old = resampler.norm(before)
-    wanted = torch.cat([resampler.k(old), resampler.v(old)], -1)  # (R, T, 2 d)
-    inputs = F.layer_norm(now, now.shape[-1:], eps=resampler.norm.eps)
-    inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], -1)
-    weight = torch.full(inputs.shape[1:2], 1 / max(1, inputs.shape[1] - 1))
-    weight[-1] = 1.0
-    x, y = ((weight.sqrt()[:, None] * each).flatten(0, 1).double() for each in (inputs, wanted))
+def solved(x: Tensor, y: Tensor, weight: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+    """Map (m, n) and offset (m,) with map x + offset ~ y, of rows x (..., n), y (..., m) and their weight (..., 1)."""
+    x = (weight * torch.cat([x, torch.ones_like(x[..., :1])], -1)).flatten(0, -2).double()
     gram = x.T @ x
     ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    fitted = torch.linalg.solve(gram + ridge, x.T @ y).float()  # (C + 1, 2 d)
-    maps, offset = fitted[:-1].T, fitted[-1]
-    keys, values = maps.chunk(2)
-    resampler.k.weight.copy_(keys)
-    resampler.v.weight.copy_(values)
+    found = torch.linalg.solve(gram + ridge, x.T @ (weight * y).flatten(0, -2).double()).float()
+    return found[:-1].T, found[-1]
+
+
+def components(x: Tensor, count: int) -> Tensor:
+    """Map (count, n) of rows x (R, n) to their largest principal components, each of unit spread; zeros beyond."""
+    values, vectors = torch.linalg.eigh(torch.cov(x.double().T))
+    kept = [i for i in range(len(values) - 1, -1, -1) if values[i] > RIDGE * values[-1]][:count]
+    found = torch.zeros(count, x.shape[1])
+    found[: len(kept)] = (vectors[:, kept] / values[kept].sqrt()).T.float()
+    return found
+
+
+@torch.no_grad()
+def stitch(model: UniF2ace, former: np.ndarray, present: np.ndarray) -> float:
+    """Let a model read `present` CLIP features (R, VIEWS, T, C) as it read `former` ones of the same photos.
+
+    Returns the share of the variance of the last token's values that is kept (R^2).
+    """
+    resampler = cast("Resampler", model.resamplers["clip"])
+    old, now = resampler.norm(sampled(former)), sampled(present)
+    keys, values = resampler.k(old), resampler.v(old)[:, -1]
     resampler.norm.weight.fill_(1.0)
-    # W (n + b) = W n + offset
-    resampler.norm.bias.copy_(torch.linalg.lstsq(maps, offset[:, None], driver="gelsd").solution[:, 0])
-    read = resampler.norm(now[:, -1])
-    given = torch.cat([resampler.k(read), resampler.v(read)], -1)
-    target = wanted[:, -1]
-    return float(1 - (given - target).square().sum() / (target - target.mean(0)).square().sum())
+    resampler.norm.bias.zero_()
+    weight = torch.full((now.shape[1], 1), 1 / max(1, now.shape[1] - 1)).sqrt()  # of all patches as much as of the last
+    weight[-1] = 1.0
+    tokens = resampler.norm(now)
+    resampler.k.weight.copy_(solved(tokens, keys, weight)[0])  # an offset of all keys would change nothing
+    resampler.v.weight.copy_(components(tokens[:, -1], len(resampler.v.weight)))
+    read = resampler.v(tokens[:, -1])
+    maps, offset = solved(read, values)
+    for name, projection in model.named_modules():
+        if name.endswith("groups.mmu.projections.clip") and isinstance(projection, nn.Linear):
+            projection.bias.add_(projection.weight @ offset)
+            projection.weight.copy_(projection.weight @ maps)
+    left = (read @ maps.T + offset - values).square().sum()
+    return float(1 - left / (values - values.mean(0)).square().sum())

@@ -31,7 +31,6 @@ from unif2ace_core.diffusion.schedule import COUNT_LAWS
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import clip_width, read_clip_config
 from unif2ace_core.experts.face import face_width
-from unif2ace_core.model.resampler import Resampler
 from unif2ace_core.model.sequence_moe import Exploration
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.tokens.text import TextTokenizer
@@ -277,8 +276,7 @@ class ModelTask:
         if former is None or seen.clip is None:
             return
         side = codec_config(cast("Path", self.parts["codec"])).pixels
-        resampler = cast("Resampler", self.model.resamplers["clip"])
-        kept = stitch(resampler, encode_kind("clip", data, records, former, side), seen.clip)
+        kept = stitch(self.model, encode_kind("clip", data, records, former, side), seen.clip)
         logger.info("reading another CLIP expert: %.0f%% of what the former one's last token gave is kept", 100 * kept)
 
     def read_labels(
