@@ -1,11 +1,12 @@
 """A model that was trained with one CLIP expert starts to read another one (model stitching, Bansal et al. 2021).
 
     keys      k' n(F') ~ k n(F)               so that queries look where they looked
-    values    v' n(F') = the last token's principal components, each of unit spread
-    layers    P' = P M, where M v' ~ v        so that a layer adds to the span what it added
+    values    v' n(F') = the last token's principal components, of equal spread, such that P' has columns of unit length
+    layers    P' = P M + g Q, where M v' ~ v  so that a layer adds to the span what it added, and all else
 
-All maps are fitted by least squares on training photos. In values of unit spread nothing that the new expert says is
-drowned by what the former said louder.
+M is fitted by least squares on training photos, Q is orthogonal and drawn. Values of one spread let weights of all
+components learn at one rate; without Q, what the former expert did not say would be nowhere in the span, no later layer
+could learn to read it, and so no layer would learn to add it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from unif2ace_core.model.resampler import Resampler
 from unif2ace_core.model.transformer import UniF2ace
 
 PHOTOS = 4096  # that the maps are fitted on
+ROOM = 1.0  # spread of what Q adds, by that of what P M adds
 RIDGE = 1e-3  # of the mean square of the inputs
 
 
@@ -46,6 +48,12 @@ def components(x: Tensor, count: int) -> Tensor:
     return found
 
 
+def projections(model: UniF2ace) -> list[nn.Linear]:
+    """Each layer's projection of what the resampler reads from the CLIP expert."""
+    ending = "groups.mmu.projections.clip"
+    return [cast("nn.Linear", module) for name, module in model.named_modules() if name.endswith(ending)]
+
+
 @torch.no_grad()
 def stitch(model: UniF2ace, former: np.ndarray, present: np.ndarray) -> float:
     """Let a model read `present` CLIP features (R, VIEWS, T, C) as it read `former` ones of the same photos.
@@ -64,9 +72,16 @@ def stitch(model: UniF2ace, former: np.ndarray, present: np.ndarray) -> float:
     resampler.v.weight.copy_(components(tokens[:, -1], len(resampler.v.weight)))
     read = resampler.v(tokens[:, -1])
     maps, offset = solved(read, values)
-    for name, projection in model.named_modules():
-        if name.endswith("groups.mmu.projections.clip") and isinstance(projection, nn.Linear):
-            projection.bias.add_(projection.weight @ offset)
-            projection.weight.copy_(projection.weight @ maps)
+    layers, generator = projections(model), torch.Generator().manual_seed(0)
+    for layer in layers:
+        layer.bias.add_(layer.weight @ offset)
+        whole = layer.weight @ maps
+        other = torch.linalg.qr(torch.randn(whole.shape, generator=generator))[0]
+        gain = ROOM * (read @ whole.T).std(0).norm() / (read @ other.T).std(0).norm()
+        layer.weight.copy_(whole + gain * other)
+    length = torch.stack([layer.weight.norm(dim=0) for layer in layers]).mean()
+    resampler.v.weight.mul_(length)
+    for layer in layers:
+        layer.weight.div_(length)
     left = (read @ maps.T + offset - values).square().sum()
     return float(1 - left / (values - values.mean(0)).square().sum())
