@@ -67,7 +67,7 @@ def test_every_face_gets_enough_different_questions(
     assert len(found) >= count
     assert all(pair.kind in KINDS and pair.family in ("appearance", "emotion", "action") for pair in found)
     assert all(name in BY_NAME or name == "Age" for pair in found for name in pair.attributes)
-    assert all(pair.question[0].isupper() and pair.question[-1] in "?." for pair in found)
+    assert all(not pair.question[0].islower() and pair.question[-1] in "?." for pair in found)  # 5 o'clock shadow?
     assert all(pair.answer[0].isupper() and pair.answer[-1] == "." for pair in found)
     assert not any("{" in pair.question + pair.answer for pair in found)
     assert not any(re.search(r"\b(call|identify|makes?|to|of|with|caused) (he|she)\b", p.question) for p in found)
