@@ -29,7 +29,7 @@ from unif2ace_core.train.records import split_records
 from unif2ace_core.weights.parts import save_part
 from unif2ace_core.weights.store import load_tensors
 
-SAMPLE = 8192  # photos that spreads are measured on
+SAMPLE = 8192  # about how many photos spreads are measured on
 
 
 @dataclass
@@ -96,7 +96,11 @@ class ReaderTask:
         self.values, self.ages = label_matrix(self.records)
         self.val_values, self.val_ages = label_matrix(self.held_out)
         if self.encoder.config != self.start.config:
-            scale_neck(self.encoder.neck, tensor(self.patches[:SAMPLE, 0]))
+            scale_neck(self.encoder.neck, self.sample())
+
+    def sample(self) -> Tensor:
+        """Patches (R, P, C) of training photos at even distances."""
+        return tensor(self.patches[:: max(1, len(self.patches) // SAMPLE), 0])
 
     def modules(self) -> nn.Module:
         return self.encoder
@@ -132,9 +136,8 @@ class ReaderTask:
 
     @torch.no_grad()
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
-        device = self.encoder.position.device
-        found = self.encoder.read(tensor(self.patches[:SAMPLE, 0]).to(device)).tokens[:, -1]
-        heads = self.encoder.heads(found)
+        found = self.encoder.read(self.sample().to(self.encoder.position.device))
+        heads = self.encoder.heads(found.tokens[:, -1])
         self.encoder.evidence_mean.copy_(heads.mean(0))
         self.encoder.evidence_spread.copy_(heads.std(0).clamp_min(1e-3))
         save_part(directory, "clip", self.encoder, self.encoder.config)
