@@ -36,6 +36,9 @@ def test_maps_are_turned_and_tables_routers_and_biases_are_not() -> None:
         "head.weight": (1000, 256),
         "resamplers.clip.queries": (64, 64),
         "blocks.1.mlp.groups.mmu.router": (4, 256),
+        "blocks.1.mlp.groups.mmu.fc1_bias": (64, 192),
+        "mlp.groups.t2i.router": (64, 256),
+        "token_embedding.weight": (1000, 128),
         "norm.bias": (256,),
         "tower.stem.weight": (32, 32, 64, 64),
     }
@@ -54,6 +57,18 @@ def test_a_matrix_moves_as_far_as_the_learning_rate_says_and_a_bias_as_under_ada
     assert moved["bias"] == pytest.approx(0.01, rel=1e-3)
     assert 0.0005 < moved["weight"] < 0.0025  # 0.2 lr, less where the gradient has fewer ranks than the matrix
     assert isinstance(optimizer, Muon)
+
+
+def test_a_matrix_without_a_gradient_stays_where_it_is() -> None:
+    module = torch.nn.Linear(64, 64)
+    optimizer = build_optimizer(module, TrainConfig(optimizer="muon", weight_decay=0.0))
+    module(torch.randn(8, 64)).square().sum().backward()
+    optimizer.step()
+    before = module.weight.detach().clone()
+    for _ in range(3):
+        module.weight.grad = torch.zeros_like(module.weight)
+        optimizer.step()
+    assert torch.equal(module.weight, before)
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tiny_config: ModelConfig, tmp_path: Path) -> None:

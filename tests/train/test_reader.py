@@ -20,7 +20,7 @@ from unif2ace_core.model.resampler import Resampler
 from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.train.recipes.model import ModelTrainConfig
 from unif2ace_core.train.run import run
-from unif2ace_core.train.stitch import projections, stitch
+from unif2ace_core.train.stitch import check_stitch, projections, stitch
 from unif2ace_core.weights.parts import save_part
 
 SMALL = ClipConfig(pixels=32, widths=(8, 8, 8, 96), depths=(1, 1, 1, 1), neck=4, embed=8)
@@ -74,16 +74,16 @@ def test_a_stitched_model_reads_another_last_token_as_before(
     present = former[..., torch.randperm(12, generator=generator).numpy()]
     layers = projections(model)
 
-    def added(features: np.ndarray) -> list[torch.Tensor]:
-        resampled = resampler(torch.from_numpy(features[:, 0]).float())
-        return [layer(resampled) for layer in layers]
+    def added(reader: UniF2ace, features: np.ndarray) -> list[torch.Tensor]:
+        resampled = reader.resamplers["clip"](torch.from_numpy(features[:, 0]).float())
+        return [layer(resampled) for layer in projections(reader)]
 
-    wanted = added(former)
+    wanted = added(model, former)
     other = UniF2ace(config)
     other.load_state_dict(model.state_dict())
     monkeypatch.setattr("unif2ace_core.train.stitch.ROOM", 0.0)
     assert stitch(model, former, present) > 0.99
-    for found, before in zip(added(present), wanted, strict=True):
+    for found, before in zip(added(model, present), wanted, strict=True):
         torch.testing.assert_close(found, before, rtol=0.1, atol=0.1 * before.std().item())
     spread = resampler(torch.from_numpy(present[:, 0]).float())[:, 0].std(0)
     told = spread > 1e-3
@@ -102,6 +102,43 @@ def test_a_stitched_model_reads_another_last_token_as_before(
     assert min(ranks[1]) == 16 > max(ranks[0])  # all that the new expert says is somewhere in the span
 
 
-def test_a_fresh_model_has_no_former_expert() -> None:
+def test_a_fresh_model_has_no_former_expert_and_one_that_learns_is_not_stitched() -> None:
     with pytest.raises(UserError, match="give init"):
         ModelTrainConfig(former_clip="runs/clip/export")
+    with pytest.raises(UserError, match="leave clip out of train_experts"):
+        ModelTrainConfig(former_clip="old", init="old", train_experts=("clip",))
+
+
+def test_experts_that_do_not_go_together_are_named(tmp_path: Path) -> None:
+    sizes = {"old": SMALL, "new": WIDE, "wider": replace(SMALL, widths=(8, 8, 8, 104))}
+    for name, config in sizes.items():
+        torch.manual_seed(len(name))
+        save_part(tmp_path / name, "clip", ClipEncoder(config), config)
+    old, new, wider = (tmp_path / name for name in sizes)
+    check_stitch(old, old, new)
+    with pytest.raises(UserError, match="leave former_clip out"):
+        check_stitch(old, old, old)
+    with pytest.raises(UserError, match="has not read the expert"):
+        check_stitch(old, new, wider)
+    with pytest.raises(UserError, match="differ in tokens"):
+        check_stitch(old, old, wider)
+    (wider / "clip.json").write_text('{"kind": "open_clip"}')
+    with pytest.raises(UserError, match="published tower"):
+        check_stitch(old, old, wider)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_text_tower_goes_along_and_recipe_clip_measures_the_evidence_anew(
+    made_up_faces: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("open_clip")
+    quick = {"steps": "1", "batch_size": "4", "threads": "1", "ema": "0", "warmup": "0"}
+    start, reader, on = tmp_path / "clip", tmp_path / "reader", tmp_path / "on"
+    save_part(tmp_path / "small", "clip", ClipEncoder(SMALL), SMALL)
+    run("clip", made_up_faces, start, {**quick, "init": str(tmp_path / "small")})
+    run("reader", made_up_faces, reader, {**quick, "init": str(start / "export"), "summary": "24"})
+    for name in ("clip_text.safetensors", "clip_tokenizer.json"):
+        assert (reader / "export" / name).read_bytes() == (start / "export" / name).read_bytes()
+    run("clip", made_up_faces, on, {**quick, "init": str(reader / "export"), "learning_rate": "0.01"})
+    before, after = load_clip(reader / "export"), load_clip(on / "export")
+    assert not torch.equal(before.evidence_mean, after.evidence_mean)

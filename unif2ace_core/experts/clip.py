@@ -157,6 +157,12 @@ class ClipEncoder(ClipExpert):
         scaled = (heads - self.evidence_mean) / self.evidence_spread
         return F.pad(scaled, (0, self.config.feature_width - scaled.shape[-1]))
 
+    @torch.no_grad()
+    def measure_evidence(self, heads: Tensor) -> None:
+        """Let the evidence be of unit spread over photos with these outputs of the head (R, ATTRIBUTE_LOGITS + 1)."""
+        self.evidence_mean.copy_(heads.mean(0))
+        self.evidence_spread.copy_(heads.std(0, correction=0).clamp_min(1e-3))
+
     def heads(self, last: Tensor) -> Tensor:
         """The last token (..., C) of F_clip(X) -> the head's outputs (..., ATTRIBUTE_LOGITS + 1), age at the end."""
         if not self.config.summary:

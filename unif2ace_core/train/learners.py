@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.clip import ClipExpert, load_clip_expert
+from unif2ace_core.experts.clip import ClipEncoder, ClipExpert, load_clip_expert
 from unif2ace_core.experts.face import INSIGHTFACE, load_face_expert
 from unif2ace_core.weights.parts import part_kind
 
@@ -28,6 +28,8 @@ class LearningExperts(nn.Module):
         self.eval().requires_grad_(True)
         for name, expert in experts.items():
             freeze_unused(expert, self.features(name, torch.zeros(1, 3, pixels, pixels)))
+            if isinstance(expert, ClipEncoder):
+                expert.attributes.requires_grad_(False)  # no loss here ties what it says to labels
 
     def train(self, mode: bool = True) -> LearningExperts:
         """Whatever is asked for, statistics of normalisation layers stay as they are."""

@@ -22,13 +22,14 @@ COEFFICIENTS = (
 ROUNDS = 5
 MOMENTUM = 0.95
 SMALLEST = 32  # sides of a matrix worth turning
-APART = {"embedding", "head", "queries"}  # tables of vectors, which are no maps
+APART = {"head", "attributes", "queries", "router"}  # outputs and tables of vectors
 
 
 def is_turned(name: str, parameter: Tensor) -> bool:
     """Whether a parameter is a matrix, or a stack of them, that moves by orthogonalised momentum."""
     matrices = parameter.ndim in (2, 3) and min(parameter.shape[-2:]) >= SMALLEST
-    return matrices and not APART & set(name.split("."))
+    words = name.split(".")
+    return matrices and not APART & set(words) and not any("embedding" in w or w.endswith("bias") for w in words)
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
@@ -62,15 +63,23 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update; matrices lose their gradients, so that AdamW leaves them alone."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for parameter in group["params"] if group["momentum"] else ():
                 if parameter.grad is not None:
                     self.turn(parameter, parameter.grad, group)
                     parameter.grad = None
-        return super().step(closure)
+        super().step()
+        return loss
 
     def turn(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        """Move one matrix or stack."""
+        """Move one matrix or stack; what has no gradient (an expert that nothing chose) stays.
+
+        Orthogonalised, the rest of an old momentum would be as large a step as any.
+        """
         state, mu = self.state[parameter], group["momentum"]
         if not state:
             state["step"] = torch.zeros(())  # which AdamW looks for when it reads a checkpoint
@@ -78,5 +87,6 @@ class Muon(torch.optim.AdamW):
         state["step"] += 1
         state["momentum"].mul_(mu).add_(gradient)
         update = orthogonalised(gradient.add(state["momentum"], alpha=mu))
+        update = update * (gradient != 0).any(-1, keepdim=True).any(-2, keepdim=True)
         scale = 0.2 * max(parameter.shape[-2:]) ** 0.5
         parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)

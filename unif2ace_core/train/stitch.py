@@ -2,23 +2,29 @@
 
     keys      k' n(F') ~ k n(F)               so that queries look where they looked
     values    v' n(F') = the last token's principal components, of equal spread, such that P' has columns of unit length
-    layers    P' = P M + g Q, where M v' ~ v  so that a layer adds to the span what it added, and all else
+    layers    P' = P M + g Q, where M v' ~ v  what a layer added to the span, and as much of everything, drawn
 
-M is fitted by least squares on training photos, Q is orthogonal and drawn. Values of one spread let weights of all
-components learn at one rate; without Q, what the former expert did not say would be nowhere in the span, no later layer
-could learn to read it, and so no layer would learn to add it.
+M is fitted by least squares on the last token of training photos, which has most of the attention; Q is orthogonal and
+drawn. The model has to learn after it: the patches' values and the part of Q are new to its later layers.
+
+Values of one spread let weights of all components learn at one rate. Without Q, what the former expert did not say
+would be nowhere in the span, no later layer could learn to read it, and so no layer would learn to add it.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unif2ace_core.errors import UserError
+from unif2ace_core.experts.clip import OPEN_CLIP, read_clip_config
 from unif2ace_core.model.resampler import Resampler
 from unif2ace_core.model.transformer import UniF2ace
+from unif2ace_core.weights.parts import fingerprint, part_kind
 
 PHOTOS = 4096  # that the maps are fitted on
 ROOM = 1.0  # spread of what Q adds, by that of what P M adds
@@ -27,7 +33,7 @@ RIDGE = 1e-3  # of the mean square of the inputs
 
 def sampled(features: np.ndarray) -> Tensor:
     """Tokens (R, T, C) fp32 of photos at even distances, from cached features (R, VIEWS, T, C)."""
-    return torch.from_numpy(features[:: max(1, len(features) // PHOTOS), 0].astype("float32"))
+    return torch.from_numpy(features[:: -(-len(features) // PHOTOS), 0].astype("float32"))
 
 
 def solved(x: Tensor, y: Tensor, weight: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
@@ -54,11 +60,31 @@ def projections(model: UniF2ace) -> list[nn.Linear]:
     return [cast("nn.Linear", module) for name, module in model.named_modules() if name.endswith(ending)]
 
 
+def check_stitch(former: Path, start: Path, present: Path) -> None:
+    """Refuse experts that a start cannot be taken from and to.
+
+    Raises:
+        UserError: one is a published tower, their tokens differ, the start has read another one, or both are the same.
+    """
+    if any(part_kind(folder, "clip", (OPEN_CLIP,)) for folder in (former, present)):
+        raise UserError(
+            "former_clip goes between embedded experts, and one of these is a published tower; leave it out"
+        )
+    own, new, read = (fingerprint(folder, "clip") for folder in (former, present, start))
+    if own == new:
+        raise UserError(f"former_clip={former} is the expert of clip= too; leave former_clip out")
+    if own != read:
+        raise UserError(f"init={start} has not read the expert in {former}; give former_clip={start}")
+    before, after = read_clip_config(former), read_clip_config(present)
+    if (before.tokens, before.feature_width) != (after.tokens, after.feature_width):
+        raise UserError(f"the experts in {former} and {present} differ in tokens or their width; train a fresh model")
+
+
 @torch.no_grad()
 def stitch(model: UniF2ace, former: np.ndarray, present: np.ndarray) -> float:
-    """Let a model read `present` CLIP features (R, VIEWS, T, C) as it read `former` ones of the same photos.
+    """Fit a model that has read `former` CLIP features (R, VIEWS, T, C) to `present` ones of the same photos.
 
-    Returns the share of the variance of the last token's values that is kept (R^2).
+    Returns R^2 of M: the share of the variance of the last token's former values that the present ones hold.
     """
     resampler = cast("Resampler", model.resamplers["clip"])
     old, now = resampler.norm(sampled(former)), sampled(present)
@@ -79,6 +105,7 @@ def stitch(model: UniF2ace, former: np.ndarray, present: np.ndarray) -> float:
         other = torch.linalg.qr(torch.randn(whole.shape, generator=generator))[0]
         gain = ROOM * (read @ whole.T).std(0).norm() / (read @ other.T).std(0).norm()
         layer.weight.copy_(whole + gain * other)
+        layer.bias.sub_(gain * other @ read.mean(0))
     length = torch.stack([layer.weight.norm(dim=0) for layer in layers]).mean()
     resampler.v.weight.mul_(length)
     for layer in layers:

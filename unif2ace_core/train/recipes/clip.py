@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from unif2ace_core.data.labels import attribute_loss, label_matrix
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate.metrics import balanced_accuracy, known_mean
-from unif2ace_core.experts.clip import ClipConfig, ClipEncoder, attribute_slices, load_clip
+from unif2ace_core.experts.clip import ClipConfig, ClipEncoder, LabelledFeatures, attribute_slices, load_clip
 from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.options import TrainConfig, as_path
@@ -36,6 +36,7 @@ from unif2ace_core.weights.parts import save_part
 from unif2ace_core.weights.store import load_module, load_tensors, save_tensors
 
 CONTEXT = 48  # text tokens of a caption
+MEASURED = 2048  # most photos on which the spread of the evidence is measured
 
 
 @dataclass
@@ -159,14 +160,24 @@ class ClipTask:
 
     def evaluate(self) -> dict[str, float]:
         """Balanced accuracy per source at threshold one half, emotion, gender and age error on val."""
-        device, logits, age = device_of(self.encoder), [], []
-        for images in torch.from_numpy(np.array(self.val_pixels)).split(128):
-            found = self.encoder.features(to_image_tensor(images).to(device))
+        logits, age = [], []
+        for found in self.seen(np.array(self.val_pixels)):
             logits.append(found.attributes.cpu())
             age.append(found.age.cpu())
         return attribute_report(torch.cat(logits), torch.cat(age), self.held_out, self.val_values, self.val_ages)
 
+    @torch.no_grad()
+    def seen(self, pixels: np.ndarray) -> Iterator[LabelledFeatures]:
+        """What the encoder makes of photos (R, P, P, 3), in batches."""
+        device = device_of(self.encoder)
+        for images in torch.from_numpy(pixels).split(128):
+            yield self.encoder.features(to_image_tensor(images).to(device))
+
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
+        if self.encoder.config.summary:
+            chosen = np.array(self.pixels[:: -(-len(self.pixels) // MEASURED)])
+            tokens = [found.tokens[:, -1] for found in self.seen(chosen)]
+            self.encoder.measure_evidence(self.encoder.heads(torch.cat(tokens)))
         save_part(directory, "clip", self.encoder, self.encoder.config)
         text = {name: value.half() for name, value in self.clip.state_dict().items() if not name.startswith("visual.")}
         save_tensors(directory / "clip_text.safetensors", text)

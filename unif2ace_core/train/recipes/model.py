@@ -44,7 +44,7 @@ from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
 from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range, with_overrides
 from unif2ace_core.train.processes import Part, device_of, moved
 from unif2ace_core.train.records import split_records
-from unif2ace_core.train.stitch import stitch
+from unif2ace_core.train.stitch import check_stitch, stitch
 from unif2ace_core.train.sure import SureLabels, attribute_head
 from unif2ace_core.train.taught import TaughtRecords
 from unif2ace_core.train.texts import corpus, parse_factors
@@ -126,6 +126,8 @@ class ModelTrainConfig(TrainConfig):
             raise UserError(f"taught={name} is no yes/no attribute; give names such as taught=Wavy_Hair,Double_Chin")
         if self.taught and self.t2i_share == 1:
             raise UserError("taught is about answers, and t2i_share=1 leaves them out; leave taught out too")
+        if self.former_clip and "clip" in self.train_experts:
+            raise UserError("former_clip fits a start to a frozen expert; leave clip out of train_experts")
         if self.former_clip and not self.init:
             raise UserError("former_clip is what the model of init= has read, and a fresh one has read none; give init")
         if self.plain_share and not self.t2i_share:
@@ -272,12 +274,17 @@ class ModelTask:
 
     def read_anew(self, data: Path, records: Sequence[FaceRecord], seen: EncodedSet) -> None:
         """Let a start that has read another CLIP expert read this one, where the settings name the former."""
-        former = as_path(self.config.former_clip)
-        if former is None or seen.clip is None:
+        former, start, clip = (as_path(text) for text in (self.config.former_clip, self.config.init, self.config.clip))
+        if former is None or start is None or clip is None or seen.clip is None:
             return
+        check_stitch(former, start, clip)
+        if "clip" not in self.model.resamplers:
+            raise UserError(f"the model of init={start} has no CLIP expert to read; leave former_clip out")
         side = codec_config(cast("Path", self.parts["codec"])).pixels
         kept = stitch(self.model, encode_kind("clip", data, records, former, side), seen.clip)
-        logger.info("reading another CLIP expert: %.0f%% of what the former one's last token gave is kept", 100 * kept)
+        logger.info(
+            "another CLIP expert: %.0f%% of what the former one's last token gave can be had from it", 100 * kept
+        )
 
     def read_labels(
         self, clip: Path, records: Sequence[FaceRecord], seen: EncodedSet

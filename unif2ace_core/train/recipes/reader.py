@@ -3,13 +3,14 @@
     unif2ace train reader --data DATA --output runs/reader init=unif2ace_core/assets/mini
 
 The patches are computed once (train/encode.py), so that a step costs a thousandth of one of recipe `clip`, and the
-summary can be wide and see every photo many times. It keeps the contrastive embedding of the start. The export's last
-token is the summary's evidence (experts/clip.py).
+summary can be wide and see every photo many times. The contrastive embedding is held near that of the start, whose text
+tower goes along where it is there. The export's last token is the summary's evidence (experts/clip.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,16 +21,18 @@ from torch import Tensor, nn
 
 from unif2ace_core.data.labels import attribute_loss, label_matrix
 from unif2ace_core.errors import UserError
-from unif2ace_core.experts.clip import ClipEncoder, load_clip
+from unif2ace_core.experts.clip import ClipEncoder, LabelledFeatures, load_clip
 from unif2ace_core.train.encode import encode_kind
 from unif2ace_core.train.options import TrainConfig, as_path, check_range
-from unif2ace_core.train.processes import Part
+from unif2ace_core.train.processes import Part, device_of
 from unif2ace_core.train.recipes.clip import attribute_report
 from unif2ace_core.train.records import split_records
 from unif2ace_core.weights.parts import save_part
 from unif2ace_core.weights.store import load_tensors
 
-SAMPLE = 8192  # about how many photos spreads are measured on
+SAMPLE = 8192  # most photos that spreads are measured on
+BATCH = 1024  # photos read together where nothing is learned
+TEXT_FILES = ("clip_text.safetensors", "clip_tokenizer.json")  # of recipe `clip`, which goes on with them
 
 
 @dataclass
@@ -85,7 +88,7 @@ class ReaderTask:
         directory = as_path(config.init)
         if directory is None:
             raise UserError("recipe reader needs init=DIR, an export of recipe clip or a model's folder")
-        self.config = config
+        self.config, self.directory = config, directory
         self.start = load_clip(directory).requires_grad_(False)
         self.encoder = widened(self.start, directory, config)
         self.records, self.held_out = split_records(data, "train"), split_records(data, "val")
@@ -96,11 +99,11 @@ class ReaderTask:
         self.values, self.ages = label_matrix(self.records)
         self.val_values, self.val_ages = label_matrix(self.held_out)
         if self.encoder.config != self.start.config:
-            scale_neck(self.encoder.neck, self.sample())
+            scale_neck(self.encoder.neck, tensor(self.sample()))
 
-    def sample(self) -> Tensor:
+    def sample(self) -> np.ndarray:
         """Patches (R, P, C) of training photos at even distances."""
-        return tensor(self.patches[:: max(1, len(self.patches) // SAMPLE), 0])
+        return np.asarray(self.patches[:: -(-len(self.patches) // SAMPLE), 0])
 
     def modules(self) -> nn.Module:
         return self.encoder
@@ -130,17 +133,23 @@ class ReaderTask:
 
     def evaluate(self) -> dict[str, float]:
         """As of recipe `clip`: balanced accuracy at threshold one half, emotion, gender and age error on val."""
-        found = self.encoder.read(tensor(self.val_patches[:, 0]).to(self.encoder.position.device))
-        logits, ages = found.attributes.cpu(), found.age.cpu()
-        return attribute_report(logits, ages, self.held_out, self.val_values, self.val_ages)
+        found = list(self.seen(self.val_patches[:, 0]))
+        logits, ages = torch.cat([each.attributes for each in found]), torch.cat([each.age for each in found])
+        return attribute_report(logits.cpu(), ages.cpu(), self.held_out, self.val_values, self.val_ages)
 
     @torch.no_grad()
+    def seen(self, patches: np.ndarray) -> Iterator[LabelledFeatures]:
+        """What the encoder makes of cached patches (R, P, C), in batches."""
+        for start in range(0, len(patches), BATCH):
+            yield self.encoder.read(tensor(patches[start : start + BATCH]).to(device_of(self.encoder)))
+
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
-        found = self.encoder.read(self.sample().to(self.encoder.position.device))
-        heads = self.encoder.heads(found.tokens[:, -1])
-        self.encoder.evidence_mean.copy_(heads.mean(0))
-        self.encoder.evidence_spread.copy_(heads.std(0).clamp_min(1e-3))
+        tokens = torch.cat([found.tokens[:, -1] for found in self.seen(self.sample())])
+        self.encoder.measure_evidence(self.encoder.heads(tokens))
         save_part(directory, "clip", self.encoder, self.encoder.config)
+        for name in TEXT_FILES:
+            if (self.directory / name).exists():
+                shutil.copyfile(self.directory / name, directory / name)
 
 
 def tensor(rows: np.ndarray) -> Tensor:
