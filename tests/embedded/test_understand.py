@@ -134,7 +134,8 @@ def test_any_question_gets_an_answer(run: Any, tmp_path: Path, portraits: list[I
 def test_same_photo_gives_the_same_answer_again(loaded: LoadedModel, portraits: list[Image.Image]) -> None:
     pairs = [(portraits[0], QUESTIONS[0])]
     (first,), (second,) = ask(loaded, pairs), ask(loaded, pairs)
-    assert (first.answer, first.confidence) == (second.answer, second.confidence)
+    assert first.answer == second.answer
+    assert first.confidence == pytest.approx(second.confidence, rel=1e-6)  # a BLAS rounds by where its inputs lie
 
 
 # ------------------------------------------------------------------------------------------- which face

@@ -26,7 +26,9 @@ def runs(made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
         for recipe in ("codec", "clip", "face", "locate", "judge"):
             run(recipe, made_up_faces, root / recipe, QUICK | EXTRA.get(recipe, {}))
-        parts = {name: str(root / name / "export") for name in ("codec", "clip", "face", "locate")}
+        run("reader", made_up_faces, root / "reader", QUICK | {"init": str(root / "clip" / "export")})
+        parts = {name: str(root / name / "export") for name in ("codec", "face", "locate")}
+        parts["clip"] = str(root / "reader" / "export")
         run("model", made_up_faces, root / "model", QUICK | parts)
         stage2 = {"init": parts["codec"], "perceptual": parts["clip"], "freeze_encoder": "true", "adversarial": "0.1"}
         run("codec", made_up_faces, root / "decoder", QUICK | stage2)
