@@ -109,22 +109,22 @@ def test_a_fresh_model_has_no_former_expert_and_one_that_learns_is_not_stitched(
         ModelTrainConfig(former_clip="old", init="old", train_experts=("clip",))
 
 
-def test_experts_that_do_not_go_together_are_named(tmp_path: Path) -> None:
+def test_experts_that_do_not_go_together_are_named(tiny_config: ModelConfig, tmp_path: Path) -> None:
     sizes = {"old": SMALL, "new": WIDE, "wider": replace(SMALL, widths=(8, 8, 8, 104))}
     for name, config in sizes.items():
         torch.manual_seed(len(name))
         save_part(tmp_path / name, "clip", ClipEncoder(config), config)
     old, new, wider = (tmp_path / name for name in sizes)
-    check_stitch(old, old, new)
+    check_stitch(old, old, new, tiny_config)
     with pytest.raises(UserError, match="leave former_clip out"):
-        check_stitch(old, old, old)
+        check_stitch(old, old, old, tiny_config)
     with pytest.raises(UserError, match="has not read the expert"):
-        check_stitch(old, new, wider)
+        check_stitch(old, new, wider, tiny_config)
     with pytest.raises(UserError, match="differ in tokens"):
-        check_stitch(old, old, wider)
+        check_stitch(old, old, wider, tiny_config)
     (wider / "clip.json").write_text('{"kind": "open_clip"}')
     with pytest.raises(UserError, match="published tower"):
-        check_stitch(old, old, wider)
+        check_stitch(old, old, wider, tiny_config)
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -13,6 +13,7 @@ expert is a published tower of open_clip (experts/open_clip_tower.py); `kind` in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,8 +159,9 @@ class ClipEncoder(ClipExpert):
         return F.pad(scaled, (0, self.config.feature_width - scaled.shape[-1]))
 
     @torch.no_grad()
-    def measure_evidence(self, heads: Tensor) -> None:
-        """Let the evidence be of unit spread over photos with these outputs of the head (R, ATTRIBUTE_LOGITS + 1)."""
+    def measure_evidence(self, found: Iterable[ClipFeatures]) -> None:
+        """Let the evidence be of unit spread over photos of which this encoder makes these features."""
+        heads = self.heads(torch.cat([each.tokens[:, -1] for each in found]))
         self.evidence_mean.copy_(heads.mean(0))
         self.evidence_spread.copy_(heads.std(0, correction=0).clamp_min(1e-3))
 

@@ -33,7 +33,7 @@ from unif2ace_core.train.checkpoint import (
     read_state,
     save_checkpoint,
 )
-from unif2ace_core.train.muon import Muon
+from unif2ace_core.train.muon import MOMENTUM, Muon, is_turned
 from unif2ace_core.train.options import TrainConfig, differences
 from unif2ace_core.train.processes import (
     Part,
@@ -135,13 +135,17 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optim
         UserError: 8-bit states without CUDA or bitsandbytes.
     """
     common: dict[str, Any] = {"lr": config.learning_rate, "betas": (0.9, config.beta2)}
-    if config.optimizer == "muon":
-        return Muon.of(module, config.weight_decay, **common)
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    groups = [
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    turned = [p for name, p in named if config.optimizer == "muon" and is_turned(name, p)]
+    apart = {id(p) for p in turned}
+    parameters = [p for _, p in named if id(p) not in apart]
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+    if config.optimizer == "muon":
+        matrices = {"params": turned, "weight_decay": config.weight_decay, "momentum": MOMENTUM}
+        return Muon([matrices, *groups], **common)
     if config.optimizer == "adamw8bit":
         return adamw_8bit()(groups, **common)
     # one kernel, no temporaries of the weights' size

@@ -12,13 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-COEFFICIENTS = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # of the quintic iteration: steepest at zero, it ends between about 0.7 and 1.2
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, steepest at zero; it ends within 0.7 to 1.2
 ROUNDS = 5
 MOMENTUM = 0.95
 SMALLEST = 32  # sides of a matrix worth turning
@@ -45,20 +41,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, but for groups with a `momentum` above 0."""
-
-    @classmethod
-    def of(cls, module: nn.Module, weight_decay: float, **common: Any) -> Muon:
-        """One for the parameters of a module that learn; `common` as for AdamW."""
-        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        turned = [p for name, p in named if is_turned(name, p)]
-        rest = [p for name, p in named if not is_turned(name, p)]
-        groups = [
-            {"params": turned, "weight_decay": weight_decay, "momentum": MOMENTUM},
-            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay, "momentum": 0.0},
-            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0, "momentum": 0.0},
-        ]
-        return cls(groups, **common)
+    """AdamW, but for groups with a `momentum`."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -68,7 +51,7 @@ class Muon(torch.optim.AdamW):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"] if group["momentum"] else ():
+            for parameter in group["params"] if group.get("momentum") else ():
                 if parameter.grad is not None:
                     self.turn(parameter, parameter.grad, group)
                     parameter.grad = None

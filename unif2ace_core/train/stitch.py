@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unif2ace_core.config import ModelConfig
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import OPEN_CLIP, read_clip_config
 from unif2ace_core.model.resampler import Resampler
@@ -60,12 +61,15 @@ def projections(model: UniF2ace) -> list[nn.Linear]:
     return [cast("nn.Linear", module) for name, module in model.named_modules() if name.endswith(ending)]
 
 
-def check_stitch(former: Path, start: Path, present: Path) -> None:
+def check_stitch(former: Path, start: Path, present: Path, sizes: ModelConfig) -> None:
     """Refuse experts that a start cannot be taken from and to.
 
     Raises:
-        UserError: one is a published tower, their tokens differ, the start has read another one, or both are the same.
+        UserError: one is a published tower, their tokens differ, the start has read another one or, by its sizes, none,
+            or both are the same.
     """
+    if "clip" not in sizes.sequence_mmu:
+        raise UserError(f"the model of init={start} has no CLIP expert to read; leave former_clip out")
     if any(part_kind(folder, "clip", (OPEN_CLIP,)) for folder in (former, present)):
         raise UserError(
             "former_clip goes between embedded experts, and one of these is a published tower; leave it out"

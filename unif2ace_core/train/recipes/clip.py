@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from unif2ace_core.train.records import split_records, training_pixels
 from unif2ace_core.weights.parts import save_part
 from unif2ace_core.weights.store import load_module, load_tensors, save_tensors
 
+TEXT_WEIGHTS, TEXT_TOKENIZER = "clip_text.safetensors", "clip_tokenizer.json"  # beside the image tower
 CONTEXT = 48  # text tokens of a caption
 MEASURED = 2048  # most photos on which the spread of the evidence is measured
 
@@ -101,8 +102,8 @@ class ClipTask:
         self.tokenizer = self.text_tokenizer(start)
         encoder = (load_clip(start) if start else ClipEncoder(ClipConfig())).train().requires_grad_(True)
         self.clip = build_open_clip(config, self.tokenizer.size, self.tokenizer.end, encoder)
-        if start and (start / "clip_text.safetensors").exists() and (start / "clip_tokenizer.json").exists():
-            path = start / "clip_text.safetensors"
+        if start and (start / TEXT_WEIGHTS).exists() and (start / TEXT_TOKENIZER).exists():
+            path = start / TEXT_WEIGHTS
             visual = {f"visual.{name}": value for name, value in encoder.state_dict().items()}
             load_module(self.clip, visual | load_tensors(path), path)
         self.encoder = encoder.to(memory_format=torch.channels_last)
@@ -113,7 +114,7 @@ class ClipTask:
 
     def text_tokenizer(self, start: Path | None) -> TextTokenizer:
         """The text tower's tokenizer: that of the start, or a new one trained on captions."""
-        path = start / "clip_tokenizer.json" if start else None
+        path = start / TEXT_TOKENIZER if start else None
         if path and path.exists():
             return TextTokenizer.load(path)
         rng = random.Random(self.config.seed)
@@ -160,11 +161,7 @@ class ClipTask:
 
     def evaluate(self) -> dict[str, float]:
         """Balanced accuracy per source at threshold one half, emotion, gender and age error on val."""
-        logits, age = [], []
-        for found in self.seen(np.array(self.val_pixels)):
-            logits.append(found.attributes.cpu())
-            age.append(found.age.cpu())
-        return attribute_report(torch.cat(logits), torch.cat(age), self.held_out, self.val_values, self.val_ages)
+        return features_report(self.seen(np.array(self.val_pixels)), self.held_out, self.val_values, self.val_ages)
 
     @torch.no_grad()
     def seen(self, pixels: np.ndarray) -> Iterator[LabelledFeatures]:
@@ -176,18 +173,26 @@ class ClipTask:
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
         if self.encoder.config.summary:
             chosen = np.array(self.pixels[:: -(-len(self.pixels) // MEASURED)])
-            tokens = [found.tokens[:, -1] for found in self.seen(chosen)]
-            self.encoder.measure_evidence(self.encoder.heads(torch.cat(tokens)))
+            self.encoder.measure_evidence(self.seen(chosen))
         save_part(directory, "clip", self.encoder, self.encoder.config)
         text = {name: value.half() for name, value in self.clip.state_dict().items() if not name.startswith("visual.")}
-        save_tensors(directory / "clip_text.safetensors", text)
-        self.tokenizer.save(directory / "clip_tokenizer.json")
+        save_tensors(directory / TEXT_WEIGHTS, text)
+        self.tokenizer.save(directory / TEXT_TOKENIZER)
 
 
 def rows_of(source: str, records: Sequence[FaceRecord]) -> Tensor:
     """(R,) bool: the rows of a source whose labels people gave; all rows where that source is not there."""
     rows = torch.tensor([record.source == source for record in records])
     return rows if rows.any() else ~rows
+
+
+def features_report(
+    found: Iterable[LabelledFeatures], records: Sequence[FaceRecord], values: Tensor, ages: Tensor
+) -> dict[str, float]:
+    """`attribute_report` of what a tower makes of the records' photos, batch by batch."""
+    heads = [(each.attributes.cpu(), each.age.cpu()) for each in found]
+    logits, age = (torch.cat(parts) for parts in zip(*heads, strict=True))
+    return attribute_report(logits, age, records, values, ages)
 
 
 def attribute_report(

@@ -236,6 +236,9 @@ class ModelTask:
             if folder and not folder.is_dir():
                 raise UserError(f"{name}={folder} is not a folder; give the export of a recipe, or a model's folder")
         sizes = model_sizes(base_sizes(config), codec, clip, face)
+        former = as_path(config.former_clip)
+        if former and start:
+            check_stitch(former, start, clip, sizes)
         train, held_out = split_records(data, "train"), split_records(data, "val")
         mixture = MixtureConfig(
             t2i_share=config.t2i_share,
@@ -274,12 +277,9 @@ class ModelTask:
 
     def read_anew(self, data: Path, records: Sequence[FaceRecord], seen: EncodedSet) -> None:
         """Let a start that has read another CLIP expert read this one, where the settings name the former."""
-        former, start, clip = (as_path(text) for text in (self.config.former_clip, self.config.init, self.config.clip))
-        if former is None or start is None or clip is None or seen.clip is None:
+        former = as_path(self.config.former_clip)
+        if former is None or seen.clip is None:
             return
-        check_stitch(former, start, clip)
-        if "clip" not in self.model.resamplers:
-            raise UserError(f"the model of init={start} has no CLIP expert to read; leave former_clip out")
         side = codec_config(cast("Path", self.parts["codec"])).pixels
         kept = stitch(self.model, encode_kind("clip", data, records, former, side), seen.clip)
         logger.info(

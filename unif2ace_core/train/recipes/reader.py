@@ -25,14 +25,12 @@ from unif2ace_core.experts.clip import ClipEncoder, LabelledFeatures, load_clip
 from unif2ace_core.train.encode import encode_kind
 from unif2ace_core.train.options import TrainConfig, as_path, check_range
 from unif2ace_core.train.processes import Part, device_of
-from unif2ace_core.train.recipes.clip import attribute_report
+from unif2ace_core.train.recipes.clip import TEXT_TOKENIZER, TEXT_WEIGHTS, features_report
 from unif2ace_core.train.records import split_records
 from unif2ace_core.weights.parts import save_part
-from unif2ace_core.weights.store import load_tensors
 
 SAMPLE = 8192  # most photos that spreads are measured on
 BATCH = 1024  # photos read together where nothing is learned
-TEXT_FILES = ("clip_text.safetensors", "clip_tokenizer.json")  # of recipe `clip`, which goes on with them
 
 
 @dataclass
@@ -64,14 +62,13 @@ class ReaderTrainConfig(TrainConfig):
 CONFIG = ReaderTrainConfig
 
 
-def widened(start: ClipEncoder, directory: Path, config: ReaderTrainConfig) -> ClipEncoder:
+def widened(start: ClipEncoder, config: ReaderTrainConfig) -> ClipEncoder:
     """The start's tower, frozen, under a summary of these sizes: the start's own one where it has them."""
     sizes = replace(start.config, neck=config.neck, summary=config.summary)
     encoder = ClipEncoder(sizes)
-    known, own = load_tensors(directory / "clip.safetensors"), encoder.state_dict()
+    known, own = start.state_dict(), encoder.state_dict()
     whole = sizes == start.config
     encoder.load_state_dict({k: known[k] if whole or k.startswith(("tower.", "position")) else own[k] for k in own})
-    encoder.requires_grad_(True)
     encoder.tower.requires_grad_(False)
     encoder.position.requires_grad_(False)
     encoder.dropout.p = config.dropout
@@ -90,7 +87,7 @@ class ReaderTask:
             raise UserError("recipe reader needs init=DIR, an export of recipe clip or a model's folder")
         self.config, self.directory = config, directory
         self.start = load_clip(directory).requires_grad_(False)
-        self.encoder = widened(self.start, directory, config)
+        self.encoder = widened(self.start, config)
         self.records, self.held_out = split_records(data, "train"), split_records(data, "val")
         self.patches, self.val_patches = (
             encode_kind("clip", data, records, directory, self.start.config.pixels)[:, :, :-1]
@@ -103,7 +100,7 @@ class ReaderTask:
 
     def sample(self) -> np.ndarray:
         """Patches (R, P, C) of training photos at even distances."""
-        return np.asarray(self.patches[:: -(-len(self.patches) // SAMPLE), 0])
+        return self.patches[:: -(-len(self.patches) // SAMPLE), 0]
 
     def modules(self) -> nn.Module:
         return self.encoder
@@ -133,9 +130,7 @@ class ReaderTask:
 
     def evaluate(self) -> dict[str, float]:
         """As of recipe `clip`: balanced accuracy at threshold one half, emotion, gender and age error on val."""
-        found = list(self.seen(self.val_patches[:, 0]))
-        logits, ages = torch.cat([each.attributes for each in found]), torch.cat([each.age for each in found])
-        return attribute_report(logits.cpu(), ages.cpu(), self.held_out, self.val_values, self.val_ages)
+        return features_report(self.seen(self.val_patches[:, 0]), self.held_out, self.val_values, self.val_ages)
 
     @torch.no_grad()
     def seen(self, patches: np.ndarray) -> Iterator[LabelledFeatures]:
@@ -144,17 +139,16 @@ class ReaderTask:
             yield self.encoder.read(tensor(patches[start : start + BATCH]).to(device_of(self.encoder)))
 
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
-        tokens = torch.cat([found.tokens[:, -1] for found in self.seen(self.sample())])
-        self.encoder.measure_evidence(self.encoder.heads(tokens))
+        self.encoder.measure_evidence(self.seen(self.sample()))
         save_part(directory, "clip", self.encoder, self.encoder.config)
-        for name in TEXT_FILES:
+        for name in (TEXT_WEIGHTS, TEXT_TOKENIZER):  # recipe `clip` goes on with them
             if (self.directory / name).exists():
                 shutil.copyfile(self.directory / name, directory / name)
 
 
 def tensor(rows: np.ndarray) -> Tensor:
     """Rows of a cached array as fp32."""
-    return torch.from_numpy(np.ascontiguousarray(rows)).float()
+    return torch.from_numpy(rows.astype("float32"))
 
 
 @torch.no_grad()
