@@ -46,7 +46,8 @@ class MixtureConfig:
     plain_share: float = 0.0  # rows of generation about one attribute, there as often as not
     ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
     text_budget: int = 60  # text tokens of a row
-    long_budget: int = 110  # in the share of batches that hold descriptions
+    prompt_budget: int = 0  # those of a generation row, where they are fewer; 0: text_budget
+    long_budget: int = 110  # of any row in the share of batches that hold descriptions
     long_share: float = 0.2
     condition_dropout: float = 0.1  # prompts emptied, for guidance
     expert_dropout: float = 0.1  # rows without CLIP, and rows without face features
@@ -76,7 +77,8 @@ class Plan:
     seeds: list[int]  # of each row's own draws
     about: list[Value | None]  # (generated,) what the plain ones of the prompts are about
     generated: int  # T2I rows
-    budget: int  # text tokens of a row
+    budget: int  # text tokens of an understanding row
+    prompt_budget: int  # of a generation row
     masks: Tensor  # (generated, N) bool
     weights: Tensor  # (generated,) of D3Diff
     levels: Tensor  # (generated,) mask probabilities
@@ -150,19 +152,30 @@ class Mixture:
         chosen += [rng.choice(self.survey.known) for _ in range(size - generated)]
         blank = torch.zeros(generated, self.model.positions, dtype=torch.long)
         masked = draw_mask(blank, generator, law=self.config.mask_law, mask_id=self.model.codes)
+        views = [rng.randrange(self.data.codes.shape[1]) for _ in chosen]
+        seeds = [rng.getrandbits(62) for _ in chosen]
+        budgets = self.budgets(rng)
         return Plan(
             records=chosen,
-            views=[rng.randrange(self.data.codes.shape[1]) for _ in chosen],
-            seeds=[rng.getrandbits(62) for _ in chosen],
+            views=views,
+            seeds=seeds,
             about=about,
             generated=generated,
-            budget=self.config.long_budget if rng.random() < self.config.long_share else self.config.text_budget,
+            budget=budgets[0],
+            prompt_budget=budgets[1],
             masks=masked.mask,
             weights=masked.weight,
             levels=masked.mask_probability,
             keep=torch.rand(2, size, generator=generator) >= self.config.expert_dropout,
             exploration=exploration_draws(self.model, size, generator),
         )
+
+    def budgets(self, rng: random.Random) -> tuple[int, int]:
+        """Text tokens of a step's understanding rows and of its generation rows."""
+        config = self.config
+        if rng.random() < config.long_share:
+            return config.long_budget, config.long_budget
+        return config.text_budget, config.prompt_budget or config.text_budget
 
     def value(self, rng: random.Random) -> Value | None:
         """What a plain prompt is about, yes as often as no; None for a caption."""
@@ -215,7 +228,7 @@ class Mixture:
         """A generation row. Captions are dropped now and then, not plain prompts: their photos are no fair sample."""
         value = plan.about[row]
         dropped = value is None and rng.random() < self.config.condition_dropout
-        ids = [] if dropped else self.prompt(plan.records[row], value, plan.budget, rng)
+        ids = [] if dropped else self.prompt(plan.records[row], value, plan.prompt_budget, rng)
         return t2i_row(ids, codes, self.tokenizer.end, self.model)
 
     def prompt(self, record: int, value: Value | None, budget: int, rng: random.Random) -> list[int]:

@@ -88,6 +88,7 @@ class ModelTrainConfig(TrainConfig):
     taught: tuple[str, ...] = ()  # yes/no attributes whose drawn answers say what the CLIP expert reads
     former_clip: str = ""  # the expert that the model of init= has read, where clip= is another one
     text_budget: int = 60  # text tokens of a row
+    prompt_budget: int = 0  # those of a prompt, where they are fewer: pictures cost less then; 0: text_budget
     long_share: float = 0.2  # batches whose rows are long enough for descriptions
     describe_sure: float = 0.0  # probability by the CLIP expert that labels have which a description states; 0: any
     condition_dropout: float = 0.1  # captions emptied
@@ -120,7 +121,7 @@ class ModelTrainConfig(TrainConfig):
         check_range(self, ("explore_start", "explore_end", "describe_sure"), 0, 1)
         check_range(self, shares, 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
-        check_range(self, ("alpha", "temperature", "t2i_rarity"), 0)
+        check_range(self, ("alpha", "temperature", "t2i_rarity", "prompt_budget"), 0)
         parse_factors(self.ask_more)
         for name in set(self.taught) - set(ASKED):
             raise UserError(f"taught={name} is no yes/no attribute; give names such as taught=Wavy_Hair,Double_Chin")
@@ -248,6 +249,7 @@ class ModelTask:
             plain_share=config.plain_share,
             ask_more=config.ask_more,
             text_budget=config.text_budget,
+            prompt_budget=config.prompt_budget,
             long_share=config.long_share,
             mask_law=config.mask_law,
             condition_dropout=config.condition_dropout,
