@@ -21,12 +21,17 @@ from unif2ace_core.weights.store import load_tensors
 QUICK = TrainConfig(steps=4, warmup=1, threads=1, optimizer="muon", batch_size=4, save_every=2, eval_every=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(64, 40), (40, 64), (3, 48, 48)])
-def test_singular_values_come_near_one_in_a_matrix_and_in_each_of_a_stack(shape: tuple[int, ...]) -> None:
+def test_singular_values_come_near_one_in_a_matrix_and_in_each_of_a_stack(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(orthogonalised(matrix))
-    assert values.min() > 0.6 and values.max() < 1.3
-    torch.testing.assert_close(orthogonalised(1000 * matrix), orthogonalised(matrix), rtol=1e-3, atol=1e-3)
+    turned = orthogonalised(matrix, dtype)
+    values = torch.linalg.svdvals(turned)
+    assert values.min() > 0.6 and values.max() < 1.3 and turned.dtype == matrix.dtype
+    near = 1e-3 if dtype == torch.float32 else 0.03
+    torch.testing.assert_close(orthogonalised(1000 * matrix, dtype), turned, rtol=near, atol=near)
 
 
 def test_maps_are_turned_and_tables_routers_and_biases_are_not() -> None:

@@ -121,6 +121,11 @@ def native_bf16() -> bool:
     return bool(supported and supported())
 
 
+def in_bf16(config: TrainConfig) -> bool:
+    """Whether a run multiplies in bf16 on this machine."""
+    return config.precision == "bf16" or (config.precision == "auto" and native_bf16())
+
+
 def learning_rate_at(step: int, config: TrainConfig) -> float:
     """Linear warm-up, constant, linear decay to zero over the last `decay` share."""
     start = config.steps * (1 - config.decay)
@@ -145,7 +150,7 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optim
     ]
     if config.optimizer == "muon":
         matrices = {"params": turned, "weight_decay": config.weight_decay, "momentum": MOMENTUM}
-        return Muon([matrices, *groups], **common)
+        return Muon([matrices, *groups], torch.bfloat16 if in_bf16(config) else torch.float32, **common)
     if config.optimizer == "adamw8bit":
         return adamw_8bit()(groups, **common)
     # one kernel, no temporaries of the weights' size
@@ -207,7 +212,6 @@ class Trainer:
         """
         if config.threads:
             torch.set_num_threads(config.threads)
-        bf16 = config.precision == "bf16" or (config.precision == "auto" and native_bf16())
         self.accelerator = build_accelerator(config.accumulation, unused=not task.shardable)
         self.task, self.config, self.output, self.step = task, config, output, 0
         self.module = task.modules()
@@ -221,7 +225,7 @@ class Trainer:
         self.scalars = widen_scalars(self.module) if divided else []
         prepare_deepspeed(self.accelerator, config)
         self.objective, self.optimizer = self.accelerator.prepare(
-            _Objective(task, self.accelerator.device, bf16), build_optimizer(self.module, config)
+            _Objective(task, self.accelerator.device, in_bf16(config)), build_optimizer(self.module, config)
         )
         self.ema = {name: value.clone() for name, value in self.module.state_dict().items()} if config.ema else {}
         if checkpoint:
