@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from unif2ace_core.config import GROUPS, Group, ModelConfig
 
 
+ROWS_ALIKE = 64  # multiple of the rows of an expert's products where each new number of rows is compiled
+
+
 def top_k_gates(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """Router logits (T, n) -> gates (T, k) renormalised over the selection, indices (T, k), probabilities (T, n).
 
@@ -117,11 +120,13 @@ class RoutedExperts(nn.Module):
         """One expert after the other on its own tokens, which lie together once (token, slot) pairs are sorted."""
         flat = chosen.flatten()
         order = flat.argsort(stable=True)
-        rows, counts = order // self.top_k, torch.bincount(flat, minlength=len(self.router)).tolist()
-        parts = h.index_select(0, rows).split(counts)
+        rows, counts = order // self.top_k, torch.bincount(flat, minlength=len(self.router))
+        place, blocks = places(counts, ROWS_ALIKE if compiles_products(h) else 1)
+        own = h.index_select(0, rows)
+        parts = own if sum(blocks) == len(rows) else h.new_zeros(sum(blocks), h.shape[1]).index_copy(0, place, own)
         # experts run on no tokens too: processes of a sharded run must agree on which weights have gradients
-        served = torch.cat([self.expert(index, part) for index, part in enumerate(parts)])
-        place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        served = torch.cat([self.expert(index, part) for index, part in enumerate(parts.split(blocks))])
+        place = torch.empty_like(order).scatter_(0, order, place)
         served = served.index_select(0, place).view(len(h), self.top_k, h.shape[1])
         return torch.bmm(gates.unsqueeze(1).to(served.dtype), served).squeeze(1)  # in the product's precision, not h's
 
@@ -146,6 +151,21 @@ class RoutedExperts(nn.Module):
         served = F.grouped_mm(hidden, self.fc2_weight.to(h.dtype).transpose(1, 2), offs=ends)
         served = (served + self.fc2_bias[owner].to(h.dtype)) * gates.flatten()[order].unsqueeze(1).to(h.dtype)
         return torch.zeros_like(h).index_add(0, rows, served)
+
+
+def compiles_products(h: Tensor) -> bool:
+    """Whether the processor gets a kernel compiled for each new number of rows: oneDNN in bf16, under autocast.
+
+    One takes about 2 ms, which is longer than an expert's product.
+    """
+    return h.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+
+
+def places(counts: Tensor, multiple: int) -> tuple[Tensor, list[int]]:
+    """Where sorted tokens go if those of each expert (n,) begin a block of a multiple of rows: (T,), sizes (n,)."""
+    blocks = -(-counts // multiple) * multiple
+    shift = (blocks - counts).cumsum(0) - (blocks - counts)
+    return torch.arange(int(counts.sum()), device=counts.device) + shift.repeat_interleave(counts), blocks.tolist()
 
 
 def has_grouped_product(h: Tensor) -> bool:
