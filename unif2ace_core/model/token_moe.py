@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from unif2ace_core.config import GROUPS, Group, ModelConfig
 
-
 ROWS_ALIKE = 64  # multiple of the rows of an expert's products where each new number of rows is compiled
 
 
