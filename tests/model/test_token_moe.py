@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unif2ace_core.config import Group, ModelConfig
-from unif2ace_core.model.token_moe import Routing, TokenGroups, TokenMoE, top_k_gates
+from unif2ace_core.model.token_moe import ROWS_ALIKE, Routing, TokenGroups, TokenMoE, places, top_k_gates
 
 GOLDEN = torch.tensor([[2.0, 1, 0, -1], [0, 3, 1, 0.5], [1, 1.5, -2, 0.25]])
 
@@ -111,6 +111,32 @@ def test_every_way_to_serve_tokens_gives_the_same(tiny_config: ModelConfig, toke
             assert torch.equal(routing.chosen, chosen)
         if tokens and hasattr(torch.nn.functional, "grouped_mm"):
             torch.testing.assert_close(experts.grouped(h, gates, chosen), expected, rtol=0, atol=1e-6)
+
+
+def test_blocks_of_tokens_are_multiples_and_keep_their_order() -> None:
+    place, blocks = places(torch.tensor([3, 0, 4, 1]), 4)
+    assert (place.tolist(), blocks) == ([0, 1, 2, 4, 5, 6, 7, 8], [4, 0, 4, 4])
+    assert places(torch.tensor([3, 0, 4, 1]), 1)[0].tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 150])
+def test_products_of_few_lengths_give_the_same_outputs_and_gradients(tiny_config: ModelConfig, tokens: int) -> None:
+    experts = random_moe(tiny_config).groups["mmu"]
+    h = torch.randn(tokens, tiny_config.width, generator=torch.Generator().manual_seed(0))
+    lengths: list[int] = []
+    serve = experts.expert
+    experts.expert = lambda index, h: lengths.append(len(h)) or serve(index, h)  # type: ignore[method-assign]
+    found = []
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            y, _ = experts(h)
+        found.append((y.float(), *torch.autograd.grad(y.float().square().sum(), list(experts.parameters()))))
+    half = len(lengths) // 2
+    assert sum(lengths[:half]) == tokens * experts.top_k and not any(n % ROWS_ALIKE for n in lengths[half:])
+    for exact, near in zip(*found, strict=True):
+        torch.testing.assert_close(
+            near, exact, rtol=0, atol=0.05 * max(1.0, float(exact.detach().abs().max() if len(h) else 0))
+        )
 
 
 def test_one_group_for_all_tokens_equals_that_group_for_each(tiny_config: ModelConfig) -> None:

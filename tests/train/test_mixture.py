@@ -72,3 +72,13 @@ def test_plain_prompts_are_not_dropped(tiny_config: ModelConfig) -> None:
 def test_a_batch_holds_the_share_of_generation_rows(tiny_config: ModelConfig) -> None:
     drawn = mixture(replace(tiny_config, text_length=120), MixtureConfig(t2i_share=0.75))
     assert len(drawn.draw(8, torch.Generator().manual_seed(0)).targets) == 6
+
+
+def test_prompts_keep_to_their_own_budget_but_beside_descriptions(tiny_config: ModelConfig) -> None:
+    settings = MixtureConfig(text_budget=100, prompt_budget=40, long_share=0.5)
+    drawn = mixture(replace(tiny_config, text_length=120), settings)
+    generator = torch.Generator().manual_seed(0)
+    budgets = {(plan.budget, plan.prompt_budget) for plan in (drawn.plan(2, generator) for _ in range(12))}
+    assert budgets == {(100, 40), (110, 110)}
+    alike = mixture(tiny_config, MixtureConfig(text_budget=100, long_share=0.0)).plan(2, generator)
+    assert alike.budget == alike.prompt_budget == 100
