@@ -35,6 +35,17 @@ ScheduleOption = Annotated[
         "window:0.2-0.8 (all of it from 20% to 80% of the steps, none outside).",
     ),
 ]
+RescaleOption = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance-rescale",
+        metavar="F",
+        min=0,
+        max=1,
+        rich_help_panel=PANEL,
+        help="From 0 to 1: how much of the variety that guidance takes is given back.",
+    ),
+]
 TemperatureOption = Annotated[
     float | None,
     typer.Option(
@@ -78,9 +89,10 @@ def check(
     sampler: str | None,
     schedule: str | None,
     negative: str | None,
+    rescale: float | None,
 ) -> None:
     """Refuse what no model can do, before one is loaded."""
-    check_numbers(guidance, temperature)
+    check_numbers(guidance, temperature, rescale)
     if negative and guidance == 0:
         raise UsageError("--negative acts through guidance, and --guidance 0 leaves it out; leave one of them out")
     check_sampler(sampler)
@@ -90,7 +102,7 @@ def check(
 def check_numbers(*values: float | None) -> None:
     """Refuse nan and inf, which the parser takes for numbers."""
     if any(value is not None and not math.isfinite(value) for value in values):
-        raise UsageError("--guidance and --temperature take finite numbers")
+        raise UsageError("--guidance, --guidance-rescale and --temperature take finite numbers")
 
 
 def check_sampler(name: str | None) -> None:
@@ -117,6 +129,7 @@ def settings(
     steps: int | None,
     guidance: float | None,
     guidance_schedule: str | None,
+    guidance_rescale: float | None,
     temperature: float | None,
     sampler: str | None,
     negative: str | None,
@@ -129,6 +142,7 @@ def settings(
         "steps": steps,
         "guidance": guidance,
         "guidance_schedule": guidance_schedule,
+        "guidance_rescale": guidance_rescale,
         "temperature": temperature,
         "sampler": sampler,
         "negative": None if negative is None else clean_text(negative),

@@ -161,6 +161,7 @@ def span(
     schedule: GuidanceSchedule | None = None,
     seeds: dict[int, list[int]] = PROMPTS,
     negatives: list[list[int]] | None = None,
+    rescale: float = 0.0,
 ) -> PromptedSpan:
     """The guided model under a prompt per seed; the seed gives the noise of its row."""
     tokenizer, config = SimpleNamespace(end=1), model.config
@@ -168,7 +169,7 @@ def span(
     size = (config.noise_tokens, config.noise_width)
     noise = torch.stack([torch.randn(size, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     noise = noise.to(next(model.parameters()).dtype)
-    return PromptedSpan(loaded, list(seeds.values()), noise, guidance, schedule, negatives)
+    return PromptedSpan(loaded, list(seeds.values()), noise, guidance, schedule, negatives, rescale)
 
 
 def draw(prompted: PromptedSpan, seeds: dict[int, list[int]] = PROMPTS, steps: int = 8) -> Tensor:
@@ -217,13 +218,35 @@ def test_guidance_leads_away_from_negative_prompts(tiny_model: UniF2ace) -> None
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_rescaled_guidance_has_the_direction_of_guidance_and_the_spread_of_none(
+    tiny_model: UniF2ace, share: float
+) -> None:
+    model = tiny_model.double()
+    codes = some_codes(model)
+    conditional, guided = span(model, 0).posterior(codes), span(model, G).posterior(codes)
+    found = span(model, G, rescale=share).posterior(codes)
+    wanted = share * conditional.std(1) + (1 - share) * guided.std(1)
+    torch.testing.assert_close(found.std(1), wanted, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found / found.std(1, keepdim=True), guided / guided.std(1, keepdim=True))
+
+
+@torch.no_grad()
+def test_without_guidance_nothing_is_rescaled(tiny_model: UniF2ace) -> None:
+    codes, plain = some_codes(tiny_model), span(tiny_model, 0)
+    assert torch.equal(span(tiny_model, 0, rescale=1.0).posterior(codes), plain.posterior(codes))
+    windowed = span(tiny_model, G, Window(0.25, 0.75), rescale=1.0)
+    torch.testing.assert_close(windowed.posterior(codes, 1.0), plain.posterior(codes))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("progress", [0.125, 1.0])
 def test_constant_guidance_is_the_plain_formula_bit_for_bit(tiny_model: UniF2ace, progress: float) -> None:
     codes, both = some_codes(tiny_model), span(tiny_model, G)
     conditional, unconditional = both.run_span(torch.cat([codes, codes])).chunk(2)
     plain = conditional + G * (conditional - unconditional)
-    assert torch.equal(both.hidden(codes, progress), plain)
-    assert torch.equal(span(tiny_model, G, Constant()).hidden(codes, progress), plain)
+    assert torch.equal(both.halves(codes, progress)[0], plain)
+    assert torch.equal(span(tiny_model, G, Constant()).halves(codes, progress)[0], plain)
 
 
 @torch.no_grad()

@@ -55,6 +55,7 @@ def run(
     steps: sampling.StepsOption = None,
     guidance: sampling.GuidanceOption = None,
     guidance_schedule: sampling.ScheduleOption = None,
+    guidance_rescale: sampling.RescaleOption = None,
     temperature: sampling.TemperatureOption = None,
     sampler: sampling.SamplerOption = None,
     negative: sampling.NegativeOption = None,
@@ -112,7 +113,7 @@ def run(
     reporter = Reporter(json=json, quiet=quiet)
     names = suites or list(options.SUITES)
     check_suites(names)
-    sampling.check(guidance, temperature, sampler, guidance_schedule, negative)
+    sampling.check(guidance, temperature, sampler, guidance_schedule, negative, guidance_rescale)
     if data is None:
         raise UsageError("eval needs --data DIR; see 'unif2ace eval --help'")
     data = inputs.data_folder(data)
@@ -127,7 +128,9 @@ def run(
     if output is not None:
         check_output(output)
     loaded = models.load(reporter, model, device, quantize=quantize)
-    drawing = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler, negative, best_of)
+    drawing = sampling.settings(
+        steps, guidance, guidance_schedule, guidance_rescale, temperature, sampler, negative, best_of
+    )
     settings = Settings(split.value, limit, seed, drawing, judge, sheet)
     report = measure(reporter, loaded, names, data, settings)
     if loaded.quantization:

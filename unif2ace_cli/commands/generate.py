@@ -40,6 +40,7 @@ def run(
     steps: sampling.StepsOption = None,
     guidance: sampling.GuidanceOption = None,
     guidance_schedule: sampling.ScheduleOption = None,
+    guidance_rescale: sampling.RescaleOption = None,
     temperature: sampling.TemperatureOption = None,
     sampler: sampling.SamplerOption = None,
     negative: sampling.NegativeOption = None,
@@ -75,7 +76,7 @@ def run(
     [dim]unif2ace generate --prompts prompts.txt -n 4 -o faces/[/dim]
     """
     reporter = Reporter(json=json, quiet=quiet)
-    sampling.check(guidance, temperature, sampler, guidance_schedule, negative)
+    sampling.check(guidance, temperature, sampler, guidance_schedule, negative, guidance_rescale)
     texts, seeds = plan_requests(reporter, prompt, prompts, count, seed)
     if not texts:
         raise typer.Exit(reporter.exit_code)
@@ -85,7 +86,9 @@ def run(
         outputs.check_writable(path, make_folder=in_folder)
     loaded = models.load(reporter, model, device, parts=("clip",) if best_of > 1 else (), quantize=quantize)
     models.note_long_texts(reporter, loaded, texts, "prompt")
-    settings = sampling.settings(steps, guidance, guidance_schedule, temperature, sampler, negative, best_of)
+    settings = sampling.settings(
+        steps, guidance, guidance_schedule, guidance_rescale, temperature, sampler, negative, best_of
+    )
     models.note_long_texts(reporter, loaded, [settings.negative or ""], "negative prompt")
     produce(reporter, loaded, list(zip(texts, seeds, paths)), settings, batch_size, force)
     if seed is None and not json:
@@ -173,6 +176,7 @@ def describe_settings(loaded: LoadedModel, made: GeneratedImage) -> dict[str, st
         "steps": str(used.steps),
         "guidance": str(used.guidance),
         "guidance_schedule": str(used.guidance_schedule),
+        "guidance_rescale": str(used.guidance_rescale),
         "negative": made.negative,
         "sampler": str(used.sampler),
         "temperature": str(used.temperature),
@@ -208,6 +212,7 @@ def report(reporter: Reporter, loaded: LoadedModel, path: Path, made: GeneratedI
             "steps": used.steps,
             "guidance": used.guidance,
             "guidance_schedule": used.guidance_schedule,
+            "guidance_rescale": used.guidance_rescale,
             "negative": made.negative,
             "sampler": used.sampler,
             "best_of": used.best_of,

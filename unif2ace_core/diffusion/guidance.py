@@ -16,6 +16,10 @@ Linear and cosine growth compared with others, there with twice the weight, so t
 Wang et al., "Analysis of Classifier-Free Guidance Weight Schedulers" (arXiv 2404.13040). Window: Kynkäänniemi et al.,
 "Applying Guidance in a Limited Interval" (arXiv 2404.07724). Why strong guidance of heavily masked images does harm:
 Rojas et al. (arXiv 2507.08965).
+
+Guidance also makes the posterior narrower: logits differ more from one another, so pictures differ less. `rescaled`
+takes that back in part: Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed" (arXiv 2305.08891),
+section 3.4, there for continuous predictions, here for logits.
 """
 
 from __future__ import annotations
@@ -23,9 +27,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import astuple, dataclass, fields
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from unif2ace_core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMS = "constant, linear, cosine or window:START-END, for example window:0.2-0.8"
 
@@ -114,3 +121,12 @@ def parse_schedule(text: str) -> GuidanceSchedule:
     if len(numbers) != len(fields(kind)):
         raise UserError(f"guidance schedule {text!r} has {len(numbers)} numbers, not {len(fields(kind))}; use {FORMS}")
     return kind(*numbers)
+
+
+def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
+    """Guided logits (M, K) brought towards the spread of the conditional ones (M, K): all the way at share 1.
+
+    guided (share sigma_conditional / sigma_guided + 1 - share), sigmas over the K codes of a position.
+    """
+    spread = conditional.std(-1, keepdim=True) / guided.std(-1, keepdim=True).clamp_min(1e-6)
+    return guided * (share * spread + 1 - share)

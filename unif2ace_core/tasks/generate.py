@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unif2ace_core.config import Group
 from unif2ace_core.data.opposite import OPPOSITE, opposite
-from unif2ace_core.diffusion.guidance import Constant, GuidanceSchedule, parse_schedule
+from unif2ace_core.diffusion.guidance import Constant, GuidanceSchedule, parse_schedule, rescaled
 from unif2ace_core.diffusion.samplers import ProgressPosterior, sample
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.cache import KeyValueCache
@@ -37,6 +37,7 @@ class GenerateOptions:
     steps: int | None = None  # denoising steps
     guidance: float | None = None  # g in (1 + g) conditional - g unconditional; 0 is plain
     guidance_schedule: str | None = None  # which share of g a step gets, a form of diffusion.guidance.parse_schedule
+    guidance_rescale: float | None = None  # how far guided logits get the spread of unguided ones, 0 to 1
     temperature: float | None = None  # the sampler's
     sampler: str | None = None  # name in unif2ace_core.diffusion.samplers.SAMPLERS
     negative: str | None = None  # what guidance leads away from: a text, "" or OPPOSITE
@@ -67,8 +68,9 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
     """Fill None fields from the model's config and check the rest.
 
     Raises:
-        UserError: steps below 1, negative guidance or temperature, no such guidance schedule, a negative prompt without
-            guidance, a choice among less than one picture, or among several by a model that reads no attributes.
+        UserError: steps below 1, negative guidance or temperature, a rescale that is no share, no such guidance
+            schedule, a negative prompt without guidance, a choice among less than one picture, or among several by a
+            model that reads no attributes.
     """
     missing = {name: value for name, value in asdict(model.generation).items() if getattr(options, name) is None}
     full = replace(options, **missing)
@@ -78,6 +80,8 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
         value = getattr(full, name)
         if not 0 <= value < 1e4:
             raise UserError(f"--{name} {value} is out of range; use 0 or more")
+    if full.guidance_rescale is not None and not 0 <= full.guidance_rescale <= 1:
+        raise UserError(f"--guidance-rescale {full.guidance_rescale} is out of range; use 0 to 1")
     check_best_of(model, full.best_of)
     if options.negative and not full.guidance:
         raise UserError("--negative acts through guidance, which is 0; give --guidance 3, or leave --negative out")
@@ -112,8 +116,9 @@ class PromptedSpan:
         guidance: float,
         schedule: GuidanceSchedule | None = None,
         negatives: Sequence[Sequence[int]] | None = None,
+        rescale: float = 0.0,
     ) -> None:
-        self.model, self.guidance, self.schedule = model, guidance, schedule or Constant()
+        self.model, self.guidance, self.schedule, self.rescale = model, guidance, schedule or Constant(), rescale
         away = negatives or [()] * len(prompts)
         texts = [*prompts, *(away if guidance > 0 else ())]
         prefixes = [t2i_prefix(text, model.tokenizer.end, model.config) for text in texts]
@@ -157,21 +162,27 @@ class PromptedSpan:
         )
         return output.hidden[:, 1:-1]
 
-    def hidden(self, codes: Tensor, progress: float = 1.0) -> Tensor:
-        """Codes (B, N), masks as K -> final hidden states at the codes (B, N, D), guided as at this progress.
+    def halves(self, codes: Tensor, progress: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Codes (B, N), masks as K -> hidden states (B, N, D) as guided at this progress, and as the prompts give them.
 
         The head is affine and the two guidance weights sum to 1, so guiding hidden states equals guiding logits.
         The unconditional half is computed only where its weight is not 0.
         """
         guidance = self.guidance * self.schedule.share(progress)
         if guidance == 0:
-            return self.run_span(codes)
+            plain = self.run_span(codes)
+            return plain, plain
         conditional, unconditional = self.run_span(torch.cat([codes, codes])).chunk(2)
-        return conditional + guidance * (conditional - unconditional)
+        return conditional + guidance * (conditional - unconditional), conditional
 
     def posterior(self, codes: Tensor, progress: float = 1.0) -> Tensor:
         """Logits (M, K) at the masked positions of codes (B, N), row-major, in the step that ends at `progress`."""
-        return self.model.transformer.code_logits(self.hidden(codes, progress)[codes == self.model.config.codes])
+        masked, head = codes == self.model.config.codes, self.model.transformer.code_logits
+        hidden, conditional = self.halves(codes, progress)
+        logits = head(hidden[masked])
+        if self.rescale == 0 or hidden is conditional:
+            return logits
+        return rescaled(logits, head(conditional[masked]), self.rescale)
 
 
 @phase("compute: steps")
@@ -186,7 +197,8 @@ def sample_codes(
     prompts = [model.tokenizer.encode(request.prompt) for request in requests]
     negatives = [model.tokenizer.encode(negative_of(model, request.prompt, options)) for request in requests]
     schedule = parse_schedule(str(options.guidance_schedule))
-    span = PromptedSpan(model, prompts, noise.to(model.device), float(options.guidance or 0), schedule, negatives)
+    guidance, rescale = float(options.guidance or 0), float(options.guidance_rescale or 0)
+    span = PromptedSpan(model, prompts, noise.to(model.device), guidance, schedule, negatives, rescale)
     codes = sample(
         str(options.sampler),
         ProgressPosterior(span.posterior),

@@ -43,7 +43,8 @@ class GenerationDefaults:
     temperature: float = 0.6
     sampler: str = "halton"
     guidance_schedule: str = "constant"  # see diffusion/guidance.py; absent in older config.json files
-    negative: str = ""  # what guidance leads away from: a text, or data.opposite.OPPOSITE; absent in older files too
+    guidance_rescale: float = 0.0  # how far guided logits get the spread of unguided ones, 0 to 1; likewise
+    negative: str = ""  # what guidance leads away from: a text, or data.opposite.OPPOSITE; likewise
 
 
 def config_json(name: str, model: ModelConfig, generation: GenerationDefaults) -> str:

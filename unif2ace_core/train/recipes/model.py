@@ -110,6 +110,7 @@ class ModelTrainConfig(TrainConfig):
     temperature: float | None = None
     sampler: str | None = None
     guidance_schedule: str | None = None
+    guidance_rescale: float | None = None
     negative: str | None = None
 
     def __post_init__(self) -> None:
@@ -118,7 +119,7 @@ class ModelTrainConfig(TrainConfig):
         for name, known in words.items():
             check_choice(self, name, known)
         shares = ("t2i_share", "drawn_share", "plain_share", "long_share", "condition_dropout", "expert_dropout")
-        check_range(self, ("explore_start", "explore_end", "describe_sure"), 0, 1)
+        check_range(self, ("explore_start", "explore_end", "describe_sure", "guidance_rescale"), 0, 1)
         check_range(self, shares, 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity", "prompt_budget"), 0)
@@ -394,6 +395,7 @@ def generation_defaults(config: ModelTrainConfig) -> GenerationDefaults:
         "temperature": config.temperature,
         "sampler": config.sampler,
         "guidance_schedule": config.guidance_schedule,
+        "guidance_rescale": config.guidance_rescale,
         "negative": config.negative,
     }
     return from_dict(GenerationDefaults, inherited | {k: v for k, v in given.items() if v is not None}, path)
