@@ -114,9 +114,10 @@ def test_every_way_to_serve_tokens_gives_the_same(tiny_config: ModelConfig, toke
 
 
 def test_blocks_of_tokens_are_multiples_and_keep_their_order() -> None:
-    place, blocks = places(torch.tensor([3, 0, 4, 1]), 4)
+    place, blocks = places(torch.tensor([3, 0, 4, 1]), 8, 4)
     assert (place.tolist(), blocks) == ([0, 1, 2, 4, 5, 6, 7, 8], [4, 0, 4, 4])
-    assert places(torch.tensor([3, 0, 4, 1]), 1)[0].tolist() == list(range(8))
+    place, blocks = places(torch.tensor([3, 0, 4, 1]), 8, 1)
+    assert (place.tolist(), blocks) == (list(range(8)), [3, 0, 4, 1])
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 150])

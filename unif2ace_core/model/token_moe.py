@@ -120,7 +120,7 @@ class RoutedExperts(nn.Module):
         flat = chosen.flatten()
         order = flat.argsort(stable=True)
         rows, counts = order // self.top_k, torch.bincount(flat, minlength=len(self.router))
-        place, blocks = places(counts, ROWS_ALIKE if compiles_products(h) else 1)
+        place, blocks = places(counts, len(rows), ROWS_ALIKE if compiles_products(h) else 1)
         own = h.index_select(0, rows)
         parts = own if sum(blocks) == len(rows) else h.new_zeros(sum(blocks), h.shape[1]).index_copy(0, place, own)
         # experts run on no tokens too: processes of a sharded run must agree on which weights have gradients
@@ -160,11 +160,14 @@ def compiles_products(h: Tensor) -> bool:
     return h.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
-def places(counts: Tensor, multiple: int) -> tuple[Tensor, list[int]]:
+def places(counts: Tensor, tokens: int, multiple: int) -> tuple[Tensor, list[int]]:
     """Where sorted tokens go if those of each expert (n,) begin a block of a multiple of rows: (T,), sizes (n,)."""
+    whole = torch.arange(tokens, device=counts.device)
+    if multiple == 1:
+        return whole, counts.tolist()
     blocks = -(-counts // multiple) * multiple
     shift = (blocks - counts).cumsum(0) - (blocks - counts)
-    return torch.arange(int(counts.sum()), device=counts.device) + shift.repeat_interleave(counts), blocks.tolist()
+    return whole + shift.repeat_interleave(counts, output_size=tokens), blocks.tolist()
 
 
 def has_grouped_product(h: Tensor) -> bool:
