@@ -188,8 +188,9 @@ def test_experts_move_with_exploration_and_sequence_routers_not_without(model: U
         routers = {name for name in before if ".sequence." in name and ".router." in name}
         assert routers
         if probability:
-            # attention over the single face embedding is 1 whatever queries and keys are: they cannot learn
-            assert still == {f"resamplers.face.{name}" for name in ("queries", "q.weight", "k.weight")}
+            # attention over the single face embedding is 1 whatever queries and keys are: they cannot learn, though on
+            # some processors the fused kernel rounds their gradient to something other than 0
+            assert still <= {f"resamplers.face.{name}" for name in ("queries", "q.weight", "k.weight")}
         else:
             assert routers <= still
             assert {name for name in before if ".rho." in name} <= still
