@@ -89,10 +89,9 @@ def check(
     sampler: str | None,
     schedule: str | None,
     negative: str | None,
-    rescale: float | None,
 ) -> None:
     """Refuse what no model can do, before one is loaded."""
-    check_numbers(guidance, temperature, rescale)
+    check_numbers(guidance, temperature)
     if negative and guidance == 0:
         raise UsageError("--negative acts through guidance, and --guidance 0 leaves it out; leave one of them out")
     check_sampler(sampler)
@@ -102,7 +101,7 @@ def check(
 def check_numbers(*values: float | None) -> None:
     """Refuse nan and inf, which the parser takes for numbers."""
     if any(value is not None and not math.isfinite(value) for value in values):
-        raise UsageError("--guidance, --guidance-rescale and --temperature take finite numbers")
+        raise UsageError("--guidance and --temperature take finite numbers")
 
 
 def check_sampler(name: str | None) -> None:

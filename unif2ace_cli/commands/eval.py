@@ -113,7 +113,7 @@ def run(
     reporter = Reporter(json=json, quiet=quiet)
     names = suites or list(options.SUITES)
     check_suites(names)
-    sampling.check(guidance, temperature, sampler, guidance_schedule, negative, guidance_rescale)
+    sampling.check(guidance, temperature, sampler, guidance_schedule, negative)
     if data is None:
         raise UsageError("eval needs --data DIR; see 'unif2ace eval --help'")
     data = inputs.data_folder(data)

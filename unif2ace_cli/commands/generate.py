@@ -76,7 +76,7 @@ def run(
     [dim]unif2ace generate --prompts prompts.txt -n 4 -o faces/[/dim]
     """
     reporter = Reporter(json=json, quiet=quiet)
-    sampling.check(guidance, temperature, sampler, guidance_schedule, negative, guidance_rescale)
+    sampling.check(guidance, temperature, sampler, guidance_schedule, negative)
     texts, seeds = plan_requests(reporter, prompt, prompts, count, seed)
     if not texts:
         raise typer.Exit(reporter.exit_code)

@@ -154,15 +154,15 @@ class Mixture:
         masked = draw_mask(blank, generator, law=self.config.mask_law, mask_id=self.model.codes)
         views = [rng.randrange(self.data.codes.shape[1]) for _ in chosen]
         seeds = [rng.getrandbits(62) for _ in chosen]
-        budgets = self.budgets(rng)
+        budget, prompt_budget = self.budgets(rng)
         return Plan(
             records=chosen,
             views=views,
             seeds=seeds,
             about=about,
             generated=generated,
-            budget=budgets[0],
-            prompt_budget=budgets[1],
+            budget=budget,
+            prompt_budget=prompt_budget,
             masks=masked.mask,
             weights=masked.weight,
             levels=masked.mask_probability,
