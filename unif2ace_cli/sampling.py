@@ -43,7 +43,7 @@ RescaleOption = Annotated[
         min=0,
         max=1,
         rich_help_panel=PANEL,
-        help="From 0 to 1: how much of the variety that guidance takes is given back.",
+        help="How much of the variety that guidance takes is given back, 0 to 1.",
     ),
 ]
 TemperatureOption = Annotated[
@@ -54,6 +54,17 @@ TemperatureOption = Annotated[
         min=0,
         rich_help_panel=PANEL,
         help="Randomness: below 1 is safer, above 1 more varied.",
+    ),
+]
+CoolingOption = Annotated[
+    float | None,
+    typer.Option(
+        "--cooling",
+        metavar="F",
+        min=0,
+        max=1,
+        rich_help_panel=PANEL,
+        help="How far temperature falls while sampling, 0 to 1: by 0.2 it goes from 1.2 times to 0.8 times as much.",
     ),
 ]
 SamplerOption = Annotated[
@@ -130,6 +141,7 @@ def settings(
     guidance_schedule: str | None,
     guidance_rescale: float | None,
     temperature: float | None,
+    cooling: float | None,
     sampler: str | None,
     negative: str | None,
     best_of: int,
@@ -143,6 +155,7 @@ def settings(
         "guidance_schedule": guidance_schedule,
         "guidance_rescale": guidance_rescale,
         "temperature": temperature,
+        "cooling": cooling,
         "sampler": sampler,
         "negative": None if negative is None else clean_text(negative),
         "best_of": best_of,

@@ -19,6 +19,7 @@ from unif2ace_core.diffusion.samplers import (
     RowNoise,
     Step,
     annealed,
+    cooled,
     draw_codes,
     halton_order,
     highest,
@@ -199,6 +200,21 @@ def test_show_o_annealing_is_cumulative_and_ours_linear() -> None:
     assert annealed("linear", _step(3, 16, temperature=2.0)) == pytest.approx(1.5)
     assert annealed("linear", _step(15, 16)) == annealed("showo", _step(15, 16)) == 0.0
     assert annealed("constant", _step(15, 16)) == 1.0
+
+
+def test_temperature_falls_in_a_line_around_the_one_given() -> None:
+    assert [cooled(0.9, 0.5, index, 5) for index in range(5)] == pytest.approx([1.35, 1.125, 0.9, 0.675, 0.45])
+    assert cooled(0.9, 0.5, 0, 1) == 0.9
+    assert [cooled(0.0, 1.0, index, 3) for index in range(3)] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_cools(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    original = SAMPLERS[name].step
+    monkeypatch.setattr(SAMPLERS[name], "step", lambda *args: (seen.append(args[3].temperature), original(*args))[1])
+    _run(name, (1,), cooling=0.2)
+    assert seen[0] == pytest.approx(1.2) and seen[-1] == pytest.approx(0.8) and seen == sorted(seen, reverse=True)
 
 
 def test_show_o_form_of_maskgit_is_an_option() -> None:
@@ -391,6 +407,8 @@ def test_half_precision_logits_are_accepted() -> None:
         ({"steps": 0}, "at least 1 step"),
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": math.nan}, "temperature"),
+        ({"cooling": 1.1}, "cooling must be a share"),
+        ({"cooling": math.nan}, "cooling must be a share"),
         ({"grid": (3, 5)}, "3 x 5 does not hold 16"),
         ({"generators": []}, "one generator per image"),
         ({"known": torch.zeros(2, N, dtype=torch.int64)}, "one row per image"),

@@ -127,7 +127,14 @@ def test_temperature_zero_is_a_picture_too(loaded: LoadedModel) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"steps": 0}, {"guidance": -1.0}, {"temperature": -0.5}, {"guidance": 1e9}, {"guidance_rescale": 1.5}],
+    [
+        {"steps": 0},
+        {"guidance": -1.0},
+        {"temperature": -0.5},
+        {"guidance": 1e9},
+        {"guidance_rescale": 1.5},
+        {"cooling": 1.5},
+    ],
 )
 def test_options_out_of_range_are_named(loaded: LoadedModel, options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(options)).replace('_', '-')} "):
@@ -145,6 +152,11 @@ def test_rescaled_guidance_gives_its_own_picture(loaded: LoadedModel) -> None:
         pixels(loaded, REQUESTS[:1], replace(FEW, guidance=5.0, guidance_rescale=share))[0] for share in (0.0, 0.5, 1.0)
     )
     assert len({picture.tobytes() for picture in (plain, half, whole)}) == 3
+
+
+def test_cooling_gives_its_own_picture(loaded: LoadedModel) -> None:
+    made = [pixels(loaded, REQUESTS[:1], replace(FEW, temperature=0.9, cooling=share))[0] for share in (0.0, 0.3)]
+    assert len({picture.tobytes() for picture in made}) == 2
 
 
 def test_a_schedule_gives_the_same_pixels_whatever_the_batch_size(loaded: LoadedModel) -> None:
@@ -217,12 +229,12 @@ def test_a_model_that_reads_no_attributes_cannot_choose(model_folder: Callable[.
 
 def test_what_the_file_says_makes_the_same_picture_again(run: Any, tmp_path: Path) -> None:
     settings = ("--steps", 5, "--guidance", 3.5, "--temperature", 0.7, "--sampler", "halton")
-    settings += ("--guidance-schedule", "window:0.25-1", "--guidance-rescale", 0.6, "--best-of", 2)
+    settings += ("--guidance-schedule", "window:0.25-1", "--guidance-rescale", 0.6, "--cooling", 0.1, "--best-of", 2)
     assert run("generate", "a woman, straw hat 🙂", "--seed", 11, *settings, "-o", "first.png").code == 0
     with Image.open(tmp_path / "first.png") as image:
         said = dict(image.text)  # type: ignore[attr-defined]
     names = ("seed", "steps", "guidance", "guidance_schedule", "guidance_rescale", "negative", "temperature", "sampler")
-    options = [f"--{name.replace('_', '-')}={said[name]}" for name in (*names, "best_of", "model")]
+    options = [f"--{name.replace('_', '-')}={said[name]}" for name in (*names, "cooling", "best_of", "model")]
     assert run("generate", said["prompt"], *options, "-o", "again.png").code == 0
     assert np.array_equal(read_pixels(tmp_path / "first.png"), read_pixels(tmp_path / "again.png"))
 
@@ -230,8 +242,8 @@ def test_what_the_file_says_makes_the_same_picture_again(run: Any, tmp_path: Pat
 def test_json_says_what_the_file_says(run: Any, tmp_path: Path) -> None:
     result = run("generate", "a man", "--seed", 3, "--steps", 2, "--json")
     record = json.loads(result.out)
-    names = "prompt path seed steps guidance guidance_schedule guidance_rescale negative sampler best_of model seconds"
-    assert list(record) == names.split()
+    names = "prompt path seed steps guidance guidance_schedule guidance_rescale negative sampler temperature cooling"
+    assert list(record) == [*names.split(), "best_of", "model", "seconds"]
     with Image.open(tmp_path / record["path"]) as image:
         said = dict(image.text)  # type: ignore[attr-defined]
     keys = set(record) - {"path", "seconds"}

@@ -5,6 +5,7 @@ pytest tests/train/test_taught.py
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import EncodedSet
 from unif2ace_core.train.mixture import Mixture, MixtureConfig
 from unif2ace_core.train.recipes.model import ModelTrainConfig
-from unif2ace_core.train.taught import TaughtRecords, best_threshold
+from unif2ace_core.train.taught import SHARPNESS, TaughtRecords, best_threshold
 from unif2ace_core.train.texts import DrawnTexts
 
 ROWS, WIDTH = 40, 4
@@ -68,6 +69,13 @@ def test_what_is_unknown_or_not_named_stays_as_it_is(head: nn.Linear, features: 
     assert all(record.labels["Smiling"] == "yes" for record in taught)
 
 
+def test_doubt_is_what_the_expert_leaves_to_the_other_value(head: nn.Linear, features: np.ndarray) -> None:
+    taught = TaughtRecords(people(), head, features, ["Wavy_Hair"])
+    chance = 1 / (1 + math.exp(SHARPNESS))  # of logits that are 1 away from the threshold
+    assert [taught.doubt(row, "Wavy_Hair") for row in range(ROWS)] == pytest.approx([chance] * ROWS, abs=1e-3)
+    assert taught.doubt(0, "Smiling") == 0.0
+
+
 def test_questions_see_the_readings_and_captions_the_labels(
     head: nn.Linear, features: np.ndarray, tiny_config: ModelConfig
 ) -> None:
@@ -76,7 +84,7 @@ def test_questions_see_the_readings_and_captions_the_labels(
     drawn, labelled = DrawnTexts(records, asked=taught), DrawnTexts(records)
     assert drawn.prompts(9, random.Random(0)) == labelled.prompts(9, random.Random(0))
     answers = [
-        answer for seed in range(200) for question, answer in drawn.pairs(9, random.Random(seed), 3) if "wavy" in answer
+        pair.answer for seed in range(200) for pair in drawn.pairs(9, random.Random(seed), 3) if "wavy" in pair.answer
     ]
     assert answers and all(answer.startswith("No") or " not " in answer for answer in answers)  # the label says yes
     config = replace(tiny_config, text_length=120, clip_width=WIDTH)
@@ -86,6 +94,12 @@ def test_questions_see_the_readings_and_captions_the_labels(
         records, EncodedSet(codes, features, None), tokenizer, config, MixtureConfig(t2i_share=0.0), asked=taught
     )
     assert mixed.texts.pairs(9, random.Random(0), 3) == drawn.pairs(9, random.Random(0), 3)
+    batch = mixed.draw(8, torch.Generator().manual_seed(0))
+    assert batch.doubted is not None and len(batch.doubted.row) >= 3
+    told = batch.sequences.labels[batch.doubted.row, batch.doubted.column]
+    words = {tokenizer.encode(word)[0] for word in ("yes", "no")}
+    assert set(told.tolist()) | set(batch.doubted.other.tolist()) == words
+    assert bool((told != batch.doubted.other).all()) and bool((batch.doubted.share < 0.5).all())
 
 
 def test_a_threshold_parts_as_well_as_any() -> None:

@@ -14,7 +14,7 @@ import pytest
 from unif2ace_core.data.questions import yes_no_wordings
 from unif2ace_core.data.sets import SetRecords
 from unif2ace_core.errors import UserError
-from unif2ace_core.train.texts import DrawnTexts, WrittenTexts, by_dialogue, corpus, parse_factors, texts_of
+from unif2ace_core.train.texts import DrawnTexts, Pair, WrittenTexts, by_dialogue, corpus, parse_factors, texts_of
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -30,7 +30,9 @@ def test_prompts_and_questions_are_those_of_the_set(asked: SetRecords) -> None:
         written = asked.texts(row)
         assert sorted(texts.prompts(row, random.Random(0))) == sorted(each["text"] for each in written["captions"])
         pairs = texts.pairs(row, random.Random(0), 99)
-        assert sorted(pairs) == sorted((each["question"], each["answer"]) for each in written["questions"])
+        assert sorted(pair[:2] for pair in pairs) == sorted(
+            (each["question"], each["answer"]) for each in written["questions"]
+        )
         assert texts.pairs(row, random.Random(0), 3) == pairs[:3]
 
 
@@ -44,7 +46,7 @@ def test_which_caption_comes_first_is_drawn_short_ones_mostly(asked: SetRecords)
 
 def test_turns_of_a_dialogue_stay_together_in_order() -> None:
     turns = [{"dialogue": number, "question": f"q{n}", "answer": f"a{n}"} for n, number in enumerate((0, 1, 1, 2))]
-    assert list(by_dialogue(turns)) == [[("q0", "a0")], [("q1", "a1"), ("q2", "a2")], [("q3", "a3")]]
+    assert list(by_dialogue(turns)) == [[Pair("q0", "a0")], [Pair("q1", "a1"), Pair("q2", "a2")], [Pair("q3", "a3")]]
 
 
 def test_what_a_set_lacks_is_drawn_from_its_labels(aligned_faces: Path, tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_what_a_set_lacks_is_drawn_from_its_labels(aligned_faces: Path, tmp_path
 
 def test_some_written_texts_are_drawn_anew_instead(asked: SetRecords) -> None:
     texts, drawn = texts_of(asked, drawn_share=0.5), DrawnTexts(asked)
-    written = {(each["question"], each["answer"]) for each in asked.texts(0)["questions"]}
+    written = {Pair(each["question"], each["answer"]) for each in asked.texts(0)["questions"]}
     rows = [set(texts.pairs(0, random.Random(seed), 4)) for seed in range(60)]
     assert 15 < sum(row <= written for row in rows) < 45
     always = texts_of(asked, drawn_share=1.0)

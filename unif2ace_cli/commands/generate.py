@@ -42,6 +42,7 @@ def run(
     guidance_schedule: sampling.ScheduleOption = None,
     guidance_rescale: sampling.RescaleOption = None,
     temperature: sampling.TemperatureOption = None,
+    cooling: sampling.CoolingOption = None,
     sampler: sampling.SamplerOption = None,
     negative: sampling.NegativeOption = None,
     best_of: sampling.BestOfOption = 1,
@@ -87,7 +88,7 @@ def run(
     loaded = models.load(reporter, model, device, parts=("clip",) if best_of > 1 else (), quantize=quantize)
     models.note_long_texts(reporter, loaded, texts, "prompt")
     settings = sampling.settings(
-        steps, guidance, guidance_schedule, guidance_rescale, temperature, sampler, negative, best_of
+        steps, guidance, guidance_schedule, guidance_rescale, temperature, cooling, sampler, negative, best_of
     )
     models.note_long_texts(reporter, loaded, [settings.negative or ""], "negative prompt")
     produce(reporter, loaded, list(zip(texts, seeds, paths)), settings, batch_size, force)
@@ -180,6 +181,7 @@ def describe_settings(loaded: LoadedModel, made: GeneratedImage) -> dict[str, st
         "negative": made.negative,
         "sampler": str(used.sampler),
         "temperature": str(used.temperature),
+        "cooling": str(used.cooling),
         "best_of": str(used.best_of),
         "model": loaded.name,
         **rounded,
@@ -215,6 +217,8 @@ def report(reporter: Reporter, loaded: LoadedModel, path: Path, made: GeneratedI
             "guidance_rescale": used.guidance_rescale,
             "negative": made.negative,
             "sampler": used.sampler,
+            "temperature": used.temperature,
+            "cooling": used.cooling,
             "best_of": used.best_of,
             "model": loaded.name,
             "seconds": round(made.seconds, 3),

@@ -253,6 +253,7 @@ def sample(
     generators: Sequence[torch.Generator],
     steps: int,
     temperature: float = 1.0,
+    cooling: float = 0.0,
     known: Tensor | None = None,
     grid: tuple[int, int] | None = None,
     schedule: Schedule | None = None,
@@ -265,13 +266,15 @@ def sample(
     name: a key of SAMPLERS. codes: K, which is also the mask id. positions: N. steps: T >= 1, the number of
     posterior calls (first_hitting always makes N; euler may add one, at progress 1). temperature: the Gumbel
     temperature of maskgit and tau of moment; the other samplers divide the logits by it; at 0 every code is the argmax.
-    known: `(B, N)` codes to keep, K where unknown (inpainting). grid: (rows, columns) of the N positions,
-    square where absent. schedule: cosine where absent. options: fields of the sampler's class, such as
-    {"anneal": "showo"} or {"eta": 0.05}. on_step(done, total) is told after each step. device: where the
-    posterior takes and gives tensors; where absent, that of `known` or of the generators.
+    cooling: 0 to 1; see `cooled`. known: `(B, N)` codes to keep, K where unknown (inpainting). grid: (rows,
+    columns) of the N positions, square where absent. schedule: cosine where absent. options: fields of the
+    sampler's class, such as {"anneal": "showo"} or {"eta": 0.05}. on_step(done, total) is told after each step.
+    device: where the posterior takes and gives tensors; where absent, that of `known` or of the generators.
     """
     sampler = build_sampler(name, options)
     grid = _checked(codes, positions, generators, steps, temperature, known, grid)
+    if not 0 <= cooling <= 1:
+        raise UserError(f"cooling must be a share of the temperature from 0 to 1, got {cooling}; try 0.2")
     if device is None:
         device = generators[0].device if known is None else known.device
     home = torch.device(device)
@@ -282,12 +285,21 @@ def sample(
         x = known.to(device, torch.int64, copy=True)
     given, noise, total = x != codes, RowNoise(generators, x.device), sampler.calls(steps, positions)
     for index in range(total):
-        step = Step(index, total, codes, temperature, schedule or CosineSchedule(), grid, given)
+        now = cooled(temperature, cooling, index, total)
+        step = Step(index, total, codes, now, schedule or CosineSchedule(), grid, given)
         current, _ = with_float64(at(step.progress), home)
         x = sampler.step(x, masked_logits(current, x, codes), step, noise)
         if on_step is not None:
             on_step(index + 1, total)
-    return _finish(x, final, codes, temperature, noise).to(home)
+    return _finish(x, final, codes, cooled(temperature, cooling, total - 1, total), noise).to(home)
+
+
+def cooled(temperature: float, cooling: float, index: int, total: int) -> float:
+    """The temperature of a step: (1 + cooling) of it in the first, (1 - cooling) in the last, a line between.
+
+    Early codes decide what a face is like, and heat makes faces differ; late ones have to fit to what is there.
+    """
+    return temperature * (1 + cooling * (1 - 2 * index / (total - 1))) if total > 1 else temperature
 
 
 def with_float64(posterior: Posterior, device: torch.device) -> tuple[Posterior, torch.device]:

@@ -39,6 +39,7 @@ class GenerateOptions:
     guidance_schedule: str | None = None  # which share of g a step gets, a form of diffusion.guidance.parse_schedule
     guidance_rescale: float | None = None  # how far guided logits get the spread of unguided ones, 0 to 1
     temperature: float | None = None  # the sampler's
+    cooling: float | None = None  # how far it falls while sampling, from 1 + cooling of it to 1 - cooling
     sampler: str | None = None  # name in unif2ace_core.diffusion.samplers.SAMPLERS
     negative: str | None = None  # what guidance leads away from: a text, "" or OPPOSITE
     best_of: int = 1  # pictures drawn for each that is kept; see tasks/choose.py
@@ -68,9 +69,9 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
     """Fill None fields from the model's config and check the rest.
 
     Raises:
-        UserError: steps below 1, negative guidance or temperature, a rescale that is no share, no such guidance
-            schedule, a negative prompt without guidance, a choice among less than one picture, or among several by a
-            model that reads no attributes.
+        UserError: steps below 1, negative guidance or temperature, a rescale or cooling that is no share, no such
+            guidance schedule, a negative prompt without guidance, a choice among less than one picture, or among
+            several by a model that reads no attributes.
     """
     missing = {name: value for name, value in asdict(model.generation).items() if getattr(options, name) is None}
     full = replace(options, **missing)
@@ -80,8 +81,10 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
         value = getattr(full, name)
         if not 0 <= value < 1e4:
             raise UserError(f"--{name} {value} is out of range; use 0 or more")
-    if full.guidance_rescale is not None and not 0 <= full.guidance_rescale <= 1:
-        raise UserError(f"--guidance-rescale {full.guidance_rescale} is out of range; use 0 to 1")
+    for name in ("guidance_rescale", "cooling"):
+        value = getattr(full, name)
+        if not 0 <= value <= 1:
+            raise UserError(f"--{name.replace('_', '-')} {value} is out of range; use 0 to 1")
     check_best_of(model, full.best_of)
     if options.negative and not full.guidance:
         raise UserError("--negative acts through guidance, which is 0; give --guidance 3, or leave --negative out")
@@ -207,6 +210,7 @@ def sample_codes(
         generators=generators,
         steps=int(options.steps or 1),
         temperature=float(options.temperature or 0),
+        cooling=float(options.cooling or 0),
         grid=config.grid,
         device=model.device,
     )

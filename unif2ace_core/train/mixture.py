@@ -28,10 +28,10 @@ from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.tokens.sequence import Batch, Row, answer_ids, collate, mmu_row, padded, question_ids, t2i_row
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import EncodedSet
+from unif2ace_core.train.soft_targets import SoftTargets, Turn, contrary, soft_targets
 from unif2ace_core.train.sure import SureLabels
-from unif2ace_core.train.texts import parse_factors, texts_of
+from unif2ace_core.train.texts import Pair, parse_factors, texts_of
 
-Turn = tuple[list[int], list[int]]
 MULTIPLE = 8  # of the tokens that rows are padded to
 
 
@@ -65,6 +65,7 @@ class MixedBatch:
     exploration: Tensor  # (B, MoE layers, columns) uniform draws for the sequence routers
     denominators: Tensor  # (2,) what losses are divided by: pictures and answers; here, or a part's mean over the step
     photos: Tensor | None = None  # (M, 3, P, P) in [-1, 1] of the MMU rows, for encoders that learn
+    doubted: SoftTargets | None = None  # what answers could say as well
     lengths: tuple[int, int] | None = None  # tokens of the longest T2I and MMU row, to be run apart; None: in one pass
 
 
@@ -200,16 +201,18 @@ class Mixture:
         seeds = {row: random.Random(plan.seeds[row]) for row in own}
         rows = [self.t2i(plan, row, codes[n].tolist(), seeds[row]) for n, row in enumerate(drawn)]
         clean = self.codes(plan, asked)
-        rows += [self.mmu(plan.records[row], clean[n].tolist(), plan.budget, seeds[row]) for n, row in enumerate(asked)]
-        answers = sum(max(row.turns) for row in rows[len(drawn) :])
+        turns = [self.turns(plan.records[row], plan.budget, seeds[row]) for row in asked]
+        rows += [self.mmu(clean[n].tolist(), found) for n, found in enumerate(turns)]
+        sequences = collate(rows, self.model, MULTIPLE)
         return MixedBatch(
-            collate(rows, self.model, MULTIPLE),
+            sequences,
             self.features(plan, own),
             targets,
             masked,
             plan.exploration[own],
-            torch.tensor([len(drawn), answers], dtype=torch.float32),
+            torch.tensor([len(drawn), sum(map(len, turns))], dtype=torch.float32),
             self.photos(self.data.photos, plan, asked),
+            soft_targets(sequences, turns),
             self.lengths(plan, count, rows[: len(drawn)], rows[len(drawn) :]),
         )
 
@@ -237,13 +240,13 @@ class Mixture:
         found = [self.tokenizer.encode(text) for text in plain or self.texts.prompts(record, rng)]
         return next((ids for ids in found if len(ids) <= budget), found[0][:budget])
 
-    def mmu(self, record: int, codes: list[int], budget: int, rng: random.Random) -> Row:
-        """An understanding row: as many turns as the budget holds."""
-        return mmu_row(codes, self.turns(record, budget, rng), self.tokenizer.end, self.model)
+    def mmu(self, codes: list[int], turns: Sequence[Turn]) -> Row:
+        """An understanding row."""
+        return mmu_row(codes, [(turn.question, turn.answer) for turn in turns], self.tokenizer.end, self.model)
 
     def turns(self, record: int, budget: int, rng: random.Random) -> list[Turn]:
         """Questions with answers, in ids, up to `budget` tokens; long budgets may start with a description."""
-        pairs: list[tuple[str, str]] = []
+        pairs: list[Pair] = []
         if budget >= self.config.long_budget and rng.random() < 0.5:
             pairs.append(self.described(record, rng))
         pairs += self.texts.pairs(record, rng, budget // 8)
@@ -251,22 +254,23 @@ class Mixture:
             pairs.append(self.described(record, rng))
         turns: list[Turn] = []
         told = self.tokenizer, self.model
-        for question, answer in pairs:
-            turn = question_ids(question, *told), answer_ids(answer, *told)
-            budget -= len(turn[0]) + len(turn[1]) + 2 + self.model.question_end
+        for question, answer, doubt in pairs:
+            asked, said = question_ids(question, *told), answer_ids(answer, *told)
+            budget -= len(asked) + len(said) + 2 + self.model.question_end
             if budget < 0 and turns:
                 break
-            turns.append(turn)
+            other = contrary(answer) if doubt else ""
+            turns.append(Turn(asked, said, answer_ids(other, *told) if other else [], doubt))
         return turns
 
-    def described(self, row: int, rng: random.Random) -> tuple[str, str]:
+    def described(self, row: int, rng: random.Random) -> Pair:
         """A request for a description, and one of what may be said."""
         record = self.records[row]
         if self.sure is not None:
             labels = self.sure.keep(row, record.labels)
             seen = "Age_Group" in labels or "Age_Group" not in record.labels
             record = replace(record, labels=labels, age=record.age if seen else None)
-        return describe_question(rng), description(record, rng)
+        return Pair(describe_question(rng), description(record, rng))
 
     def features(self, plan: Plan, rows: Sequence[int]) -> Features:
         """Expert features of the MMU rows (zeros for T2I rows), some withheld, and fresh noise."""

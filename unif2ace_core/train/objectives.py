@@ -22,6 +22,7 @@ from unif2ace_core.model.transformer import Features, Output, UniF2ace
 from unif2ace_core.tokens.sequence import IGNORE
 from unif2ace_core.train.mixture import MixedBatch
 from unif2ace_core.train.processes import sum_over_processes, world_size
+from unif2ace_core.train.soft_targets import SoftTargets
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,23 @@ def understanding_terms(model: UniF2ace, output: Output, batch: MixedBatch) -> t
     answer = row * 1024 + batch.sequences.turns[row, column]
     _, answer = answer.unique(return_inverse=True)
     answers = int(answer.max()) + 1
-    loss = F.cross_entropy(logits, targets, reduction="sum") / batch.denominators[1]
+    nats = F.cross_entropy(logits, targets, reduction="sum")
+    if batch.doubted is not None:
+        nats = nats + doubted_nats(logits, targets, labels, batch.doubted)
+    loss = nats / batch.denominators[1]
     wrong = torch.zeros(answers, device=row.device).index_add(0, answer, (logits.argmax(-1) != targets).float())
     return loss, {"answer_nats": float(loss.detach()), "answers_right": float((wrong == 0).float().mean())}
+
+
+def doubted_nats(logits: Tensor, targets: Tensor, labels: Tensor, doubted: SoftTargets) -> Tensor:
+    """What soft targets add to the summed cross-entropy of `targets` (A,), to which logits (A, V) belong.
+
+    A share s of a target goes to another token: (1 - s) CE(target) + s CE(other) = CE(target) + s (z_target - z_other).
+    """
+    place = labels.new_full(labels.shape, -1)
+    place[labels != IGNORE] = torch.arange(len(targets), device=labels.device)
+    found = place[doubted.row, doubted.column]
+    return (doubted.share * (logits[found, targets[found]] - logits[found, doubted.other])).sum()
 
 
 def balance_terms(output: Output) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Records whose noisy labels give way to what the CLIP expert reads: distillation of its head into the answers.
 
 People disagree about straight hair and bushy eyebrows, and one label a photo is all that there is. The expert has seen
-all photos and reads them alike, so an answer that follows its reading can be learned exactly, from few questions.
+all photos and reads them alike, so an answer that follows its reading can be learned exactly, from few questions. How
+sure it is goes along as a soft target (Hinton et al., 2015): a photo says then how straight hair is, not only whether.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from unif2ace_core.experts.clip import attribute_slices
 from unif2ace_core.train.sure import Head
 
 CHUNK = 4096  # photos read together
+SHARPNESS = 2.0  # what logits are multiplied by: 1 keeps the expert's doubts, much more makes its answers hard
 
 
 @torch.no_grad()
@@ -54,7 +56,9 @@ class TaughtRecords(Rows[FaceRecord]):
         self.records, self.names = records, tuple(names)
         scores, labels = readings(head, features, names), binary_labels(records, names)
         thresholds = [best_threshold(s[t >= 0], t[t >= 0] == 1) for s, t in zip(scores.T, labels.T, strict=True)]
-        self.yes = (scores > torch.tensor(thresholds)).numpy()
+        margins = scores - torch.tensor(thresholds)
+        self.yes = (margins > 0).numpy()
+        self.doubts = torch.sigmoid(-SHARPNESS * margins.abs()).numpy()
 
     def taught(self, row: int, record: FaceRecord) -> FaceRecord:
         """The record of a row as the expert reads it."""
@@ -63,6 +67,10 @@ class TaughtRecords(Rows[FaceRecord]):
             if name in labels:
                 labels[name] = "yes" if yes else "no"
         return replace(record, labels=labels)
+
+    def doubt(self, row: int, name: str) -> float:
+        """How probable the other value of an attribute is than the one that the row's record has; 0 if not taught."""
+        return float(self.doubts[row, self.names.index(name)]) if name in self.names else 0.0
 
     def __len__(self) -> int:
         return len(self.records)

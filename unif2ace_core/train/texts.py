@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from unif2ace_core.data.captions import STYLE_ODDS, caption
 from unif2ace_core.data.lots import by_lot
@@ -14,8 +14,15 @@ from unif2ace_core.data.sets import SetRecords
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.data.wordings import ASKED
 from unif2ace_core.errors import UserError
+from unif2ace_core.train.taught import TaughtRecords
 
-Pair = tuple[str, str]  # question, answer
+
+class Pair(NamedTuple):
+    """A question with its answer."""
+
+    question: str
+    answer: str
+    doubt: float = 0.0  # probability of the contrary, where the answer says yes or no
 
 
 class Texts(Protocol):
@@ -47,7 +54,12 @@ class DrawnTexts:
         return [caption(self.records[row], rng, "mixed")]
 
     def pairs(self, row: int, rng: random.Random, count: int) -> list[Pair]:
-        return [(each.question, each.answer) for each in questions(self.asked[row], rng, count, self.rates)]
+        found = questions(self.asked[row], rng, count, self.rates)
+        return [Pair(each.question, each.answer, self.doubt(row, each.attribute)) for each in found]
+
+    def doubt(self, row: int, attribute: str) -> float:
+        """How probable the other value of an attribute is than the one stated."""
+        return self.asked.doubt(row, attribute) if isinstance(self.asked, TaughtRecords) else 0.0
 
 
 class WrittenTexts:
@@ -93,7 +105,7 @@ def by_dialogue(turns: Sequence[dict[str, Any]]) -> Iterator[list[Pair]]:
     """Questions of a row in groups that belong together, in the order of each dialogue."""
     groups: dict[int, list[Pair]] = {}
     for turn in turns:
-        groups.setdefault(turn["dialogue"], []).append((turn["question"], turn["answer"]))
+        groups.setdefault(turn["dialogue"], []).append(Pair(turn["question"], turn["answer"]))
     yield from groups.values()
 
 
@@ -139,4 +151,4 @@ def corpus(records: Sequence[FaceRecord], seed: int) -> Iterator[str]:
         if record.labels:
             yield description(record, rng)
         for pair in texts.pairs(row, rng, 4):
-            yield from pair
+            yield from (pair.question, pair.answer)

@@ -108,6 +108,7 @@ class ModelTrainConfig(TrainConfig):
     guidance: float | None = None  # how the exported model samples unless told otherwise; None: as its start does
     sampling_steps: int | None = None
     temperature: float | None = None
+    cooling: float | None = None
     sampler: str | None = None
     guidance_schedule: str | None = None
     guidance_rescale: float | None = None
@@ -119,7 +120,7 @@ class ModelTrainConfig(TrainConfig):
         for name, known in words.items():
             check_choice(self, name, known)
         shares = ("t2i_share", "drawn_share", "plain_share", "long_share", "condition_dropout", "expert_dropout")
-        check_range(self, ("explore_start", "explore_end", "describe_sure", "guidance_rescale"), 0, 1)
+        check_range(self, ("explore_start", "explore_end", "describe_sure", "guidance_rescale", "cooling"), 0, 1)
         check_range(self, shares, 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity", "prompt_budget"), 0)
@@ -393,6 +394,7 @@ def generation_defaults(config: ModelTrainConfig) -> GenerationDefaults:
         "steps": config.sampling_steps,
         "guidance": config.guidance,
         "temperature": config.temperature,
+        "cooling": config.cooling,
         "sampler": config.sampler,
         "guidance_schedule": config.guidance_schedule,
         "guidance_rescale": config.guidance_rescale,
