@@ -38,7 +38,7 @@ from unif2ace_core.train.encode import EncodedSet, encode_kind, encoded
 from unif2ace_core.train.estimate import Setup, estimate, padded_length, rows_that_fit
 from unif2ace_core.train.estimate import sizes as parameter_sizes
 from unif2ace_core.train.learners import load_learners
-from unif2ace_core.train.loop import native_bf16
+from unif2ace_core.train.loop import in_bf16
 from unif2ace_core.train.mixture import MixedBatch, Mixture, MixtureConfig, check_labels
 from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
 from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range, with_overrides
@@ -361,7 +361,7 @@ class ModelTask:
         for number in range(rounds):
             generator = torch.Generator().manual_seed(1000 + number)
             batch = moved(self.held_out.draw(min(EVAL_BATCH, self.config.eval_rows), generator), device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=native_bf16()):
+            with torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(self.config)):
                 _, metrics = self.joint_loss(batch)
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + value / rounds
