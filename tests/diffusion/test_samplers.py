@@ -217,6 +217,15 @@ def test_every_sampler_cools(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert seen[0] == pytest.approx(1.2) and seen[-1] == pytest.approx(0.8) and seen == sorted(seen, reverse=True)
 
 
+@pytest.mark.parametrize("name", ["maskgit", "moment"])
+def test_a_last_step_that_is_cooled_to_nothing_still_draws(name: str) -> None:
+    def flat(x: Tensor) -> Tensor:
+        return torch.zeros(*x.shape, K)  # the argmax is the first code
+
+    assert len(_run(name, (1,), 1, flat, temperature=0.0).unique()) == 1
+    assert len(_run(name, (1,), 2, flat, cooling=1.0).unique()) > 2
+
+
 def test_show_o_form_of_maskgit_is_an_option() -> None:
     showo = {"anneal": "showo", "greedy_draws": False}
     assert not torch.equal(_run("maskgit", (1,), options=showo), _run("maskgit", (1,)))

@@ -5,6 +5,8 @@ pytest tests/train/test_soft_targets.py
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -42,6 +44,13 @@ def test_a_target_stands_where_the_answers_part(tiny_config: ModelConfig) -> Non
     assert found.row.tolist() == [1, 2] and found.other.tolist() == [30, 30] and found.share.tolist() == [0.25, 0.25]
     assert sequences.labels[found.row, found.column].tolist() == [20, 20]
     assert sequences.turns[found.row, found.column].tolist() == [2, 1]
+
+
+def test_an_answer_that_is_cut_before_it_parts_has_no_target(tiny_config: ModelConfig) -> None:
+    late = Turn([5], list(range(7, 27)), [*range(7, 26), 30], 0.25)
+    config = replace(tiny_config, text_length=19)
+    assert soft_targets(batch(config, [late]), [[late]]) is None
+    assert soft_targets(batch(replace(config, text_length=20), [late]), [[late]]) is not None
 
 
 def test_nothing_in_doubt_is_no_target(tiny_config: ModelConfig) -> None:

@@ -18,9 +18,11 @@ from unif2ace_core.config import ModelConfig
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import ATTRIBUTE_LOGITS, attribute_slices
+from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import EncodedSet
 from unif2ace_core.train.mixture import Mixture, MixtureConfig
+from unif2ace_core.train.objectives import run_model, understanding_terms
 from unif2ace_core.train.recipes.model import ModelTrainConfig
 from unif2ace_core.train.taught import SHARPNESS, TaughtRecords, best_threshold
 from unif2ace_core.train.texts import DrawnTexts
@@ -87,8 +89,8 @@ def test_questions_see_the_readings_and_captions_the_labels(
         pair.answer for seed in range(200) for pair in drawn.pairs(9, random.Random(seed), 3) if "wavy" in pair.answer
     ]
     assert answers and all(answer.startswith("No") or " not " in answer for answer in answers)  # the label says yes
-    config = replace(tiny_config, text_length=120, clip_width=WIDTH)
     tokenizer = TextTokenizer.train(["is the hair wavy? no, the hair is not wavy."], 300)
+    config = replace(tiny_config, text_length=120, clip_width=WIDTH, text_vocabulary=tokenizer.size)
     codes = np.zeros((ROWS, 2, config.positions), np.int16)
     mixed = Mixture(
         records, EncodedSet(codes, features, None), tokenizer, config, MixtureConfig(t2i_share=0.0), asked=taught
@@ -99,7 +101,17 @@ def test_questions_see_the_readings_and_captions_the_labels(
     told = batch.sequences.labels[batch.doubted.row, batch.doubted.column]
     words = {tokenizer.encode(word)[0] for word in ("yes", "no")}
     assert set(told.tolist()) | set(batch.doubted.other.tolist()) == words
-    assert bool((told != batch.doubted.other).all()) and bool((batch.doubted.share < 0.5).all())
+    assert bool((told != batch.doubted.other).all())
+    assert batch.doubted.share.tolist() == pytest.approx([1 / (1 + math.exp(SHARPNESS))] * len(told), abs=1e-3)
+    model = UniF2ace(config).eval()
+    model.initialise(torch.Generator().manual_seed(0))
+    output = run_model(model, batch)
+    soft, hard = (understanding_terms(model, output, each)[0] for each in (batch, replace(batch, doubted=None)))
+    logits = model.text_logits(output.hidden[batch.doubted.row, batch.doubted.column])
+    steps = torch.arange(len(told))
+    more = (batch.doubted.share * (logits[steps, told] - logits[steps, batch.doubted.other])).sum()
+    soft, hard, more = soft.detach(), hard.detach(), more.detach()
+    assert float(more) != 0 and float(soft - hard) == pytest.approx(float(more / batch.denominators[1]), abs=1e-5)
 
 
 def test_a_threshold_parts_as_well_as_any() -> None:

@@ -60,6 +60,7 @@ class Step:
     schedule: Schedule
     grid: tuple[int, int]  # rows, columns
     known: Tensor  # (B, N) bool, codes given by the caller; they never change
+    greedy: bool = False  # whether the run's temperature is 0, not only this step's
 
     @property
     def last(self) -> bool:
@@ -111,7 +112,8 @@ class MaskGit(Sampler):
     """Show-o's loop. Temperature is that of the Gumbel noise on the confidence; the draws are from c itself.
 
     anneal: after step j of T the noise has temperature tau (1 - j/T) ("linear", default); "showo" multiplies
-    these factors up as Show-o does, so at T = 16 it is 0.06 instead of 0.5 halfway; "constant" keeps tau.
+    these factors up as Show-o does, so at T = 16 it is 0.06 instead of 0.5 halfway; "constant" keeps tau. Under
+    cooling tau is that of the step.
     At temperature 0 codes are the argmax; greedy_draws = False keeps drawing from c as Show-o does.
     """
 
@@ -123,7 +125,7 @@ class MaskGit(Sampler):
 
     def step(self, x: Tensor, logits: Tensor, step: Step, noise: RowNoise) -> Tensor:
         mask = x == step.codes
-        greedy = self.greedy_draws and step.temperature == 0
+        greedy = self.greedy_draws and step.greedy
         drawn, log_p = draw_codes(logits, noise.uniform(x.shape[1])[mask], 0.0 if greedy else 1.0)
         gumbel = noise.gumbel(x.shape[1])[mask]
         confidence = log_p + annealed(self.anneal, step) * gumbel
@@ -145,7 +147,7 @@ class Halton(Sampler):
 class Moment(Sampler):
     """Choose, then sample: maskgit's law for many positions without draws that are thrown away.
 
-    Temperature is tau of the moments, annealed as in maskgit. The last step reveals all that is left, so
+    Temperature is tau of the moments, annealed and cooled as in maskgit. The last step reveals all that is left, so
     nothing is selected there and the draws are from c itself, again as in maskgit.
     """
 
@@ -157,10 +159,9 @@ class Moment(Sampler):
     def step(self, x: Tensor, logits: Tensor, step: Step, noise: RowNoise) -> Tensor:
         mask, tau = x == step.codes, annealed(self.anneal, step)
         uniform, gumbel = noise.uniform(x.shape[1])[mask], noise.gumbel(x.shape[1])[mask]
-        greedy = step.temperature == 0
         if tau == 0 or step.last:  # the limit tau -> 0 of tau log sum_v c^(1 + 1/tau) is log max_v c
             priority = logits.log_softmax(1).amax(1)
-            drawn, _ = draw_codes(logits, uniform, 1.0 if step.last and not greedy else 0.0)
+            drawn, _ = draw_codes(logits, uniform, 1.0 if step.last and not step.greedy else 0.0)
         else:
             powers = (1 + 1 / tau) * logits.log_softmax(1)
             priority = torch.logsumexp(powers, 1) + gumbel
@@ -286,7 +287,7 @@ def sample(
     given, noise, total = x != codes, RowNoise(generators, x.device), sampler.calls(steps, positions)
     for index in range(total):
         now = cooled(temperature, cooling, index, total)
-        step = Step(index, total, codes, now, schedule or CosineSchedule(), grid, given)
+        step = Step(index, total, codes, now, schedule or CosineSchedule(), grid, given, greedy=temperature == 0)
         current, _ = with_float64(at(step.progress), home)
         x = sampler.step(x, masked_logits(current, x, codes), step, noise)
         if on_step is not None:
@@ -295,7 +296,7 @@ def sample(
 
 
 def cooled(temperature: float, cooling: float, index: int, total: int) -> float:
-    """The temperature of a step: (1 + cooling) of it in the first, (1 - cooling) in the last, a line between.
+    """The temperature of a step: (1 + cooling) of the run's in the first, (1 - cooling) in the last, a line between.
 
     Early codes decide what a face is like, and heat makes faces differ; late ones have to fit to what is there.
     """

@@ -124,7 +124,10 @@ def generation_terms(
 
 
 def understanding_terms(model: UniF2ace, output: Output, batch: MixedBatch) -> tuple[Tensor, dict[str, float]]:
-    """L_MMU in nats per answer (sum over its tokens, mean over answers), and the share of answers wholly right."""
+    """L_MMU in nats per answer (sum over its tokens, mean over answers), and the share of answers wholly right.
+
+    Nats are those of soft targets where the batch has some, and then never 0.
+    """
     labels = batch.sequences.labels
     row, column = (labels != IGNORE).nonzero(as_tuple=True)
     targets = labels[row, column]

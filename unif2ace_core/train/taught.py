@@ -21,7 +21,7 @@ from unif2ace_core.experts.clip import attribute_slices
 from unif2ace_core.train.sure import Head
 
 CHUNK = 4096  # photos read together
-SHARPNESS = 2.0  # what logits are multiplied by: 1 keeps the expert's doubts, much more makes its answers hard
+SHARPNESS = 2.0  # what distances from the threshold are multiplied by, in nats; much more makes answers hard
 
 
 @torch.no_grad()
@@ -69,7 +69,10 @@ class TaughtRecords(Rows[FaceRecord]):
         return replace(record, labels=labels)
 
     def doubt(self, row: int, name: str) -> float:
-        """How probable the other value of an attribute is than the one that the row's record has; 0 if not taught."""
+        """Probability of the other value of an attribute than the row's record has, with even odds at the threshold.
+
+        0 for an attribute that is not taught.
+        """
         return float(self.doubts[row, self.names.index(name)]) if name in self.names else 0.0
 
     def __len__(self) -> int:

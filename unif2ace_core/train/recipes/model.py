@@ -85,7 +85,7 @@ class ModelTrainConfig(TrainConfig):
     drawn_share: float = 0.0  # rows whose texts are drawn from their labels, though the set holds written ones
     plain_share: float = 0.0  # rows of generation about one attribute, there as often as not
     ask_more: tuple[str, ...] = ()  # NAME:FACTOR, yes/no attributes that drawn questions are so much oftener about
-    taught: tuple[str, ...] = ()  # yes/no attributes whose drawn answers say what the CLIP expert reads
+    taught: tuple[str, ...] = ()  # yes/no attributes whose drawn answers follow the CLIP expert, in soft targets
     former_clip: str = ""  # the expert that the model of init= has read, where clip= is another one
     text_budget: int = 60  # text tokens of a row
     prompt_budget: int = 0  # those of a prompt, where they are fewer: pictures cost less then; 0: text_budget
