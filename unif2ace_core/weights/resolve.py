@@ -41,10 +41,10 @@ class GenerationDefaults:
     steps: int = 16
     guidance: float = 5.0
     temperature: float = 0.6
-    cooling: float = 0.0  # how far temperature falls while sampling, 0 to 1; absent in older config.json files
     sampler: str = "halton"
-    guidance_schedule: str = "constant"  # see diffusion/guidance.py; likewise
+    guidance_schedule: str = "constant"  # see diffusion/guidance.py; absent in older config.json files
     guidance_rescale: float = 0.0  # how far guided logits get the spread of unguided ones, 0 to 1; likewise
+    cooling: float = 0.0  # how far temperature falls while sampling, 0 to 1; likewise
     negative: str = ""  # what guidance leads away from: a text, or data.opposite.OPPOSITE; likewise
 
 

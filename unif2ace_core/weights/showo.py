@@ -75,10 +75,7 @@ LAYOUT: dict[str, Any] = {
     "answer_start": " ",
 }
 # Show-o's published settings (guidance 1.75 with 16 steps, at 512 pixels 5 with 50), its own sampler.
-SAMPLING = {
-    256: GenerationDefaults(16, 1.75, 1.0, sampler="maskgit"),
-    512: GenerationDefaults(50, 5.0, 1.0, sampler="maskgit"),
-}
+SAMPLING = {256: GenerationDefaults(16, 1.75, 1.0, "maskgit"), 512: GenerationDefaults(50, 5.0, 1.0, "maskgit")}
 
 
 @dataclass(frozen=True)
