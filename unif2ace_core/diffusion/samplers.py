@@ -273,9 +273,7 @@ def sample(
     device: where the posterior takes and gives tensors; where absent, that of `known` or of the generators.
     """
     sampler = build_sampler(name, options)
-    grid = _checked(codes, positions, generators, steps, temperature, known, grid)
-    if not 0 <= cooling <= 1:
-        raise UserError(f"cooling must be a share of the temperature from 0 to 1, got {cooling}; try 0.2")
+    grid = _checked(codes, positions, generators, steps, temperature, cooling, known, grid)
     if device is None:
         device = generators[0].device if known is None else known.device
     home = torch.device(device)
@@ -328,6 +326,7 @@ def _checked(
     generators: Sequence[torch.Generator],
     steps: int,
     temperature: float,
+    cooling: float,
     known: Tensor | None,
     grid: tuple[int, int] | None,
 ) -> tuple[int, int]:
@@ -336,6 +335,8 @@ def _checked(
         raise UserError(f"sampling needs at least 1 step, got {steps}; ask for 1 or more")
     if not 0 <= temperature < math.inf:
         raise UserError(f"temperature must be a finite number of at least 0, got {temperature}; try 1.0")
+    if not 0 <= cooling <= 1:
+        raise UserError(f"cooling must be a share of the temperature from 0 to 1, got {cooling}; try 0.2")
     if not generators:
         raise UserError("sampling needs one generator per image, got none; pass at least one")
     side = math.isqrt(positions)

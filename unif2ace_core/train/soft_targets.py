@@ -55,9 +55,11 @@ def soft_targets(sequences: Batch, turns: Sequence[Sequence[Turn]]) -> SoftTarge
     for row, asked in enumerate(turns, start):
         for number, turn in enumerate(asked, 1):
             place = parting(turn)
+            if place is None:
+                continue
             answer = (sequences.turns[row] == number) & (sequences.labels[row] != IGNORE)
             columns = answer.nonzero().flatten().tolist()  # one more than the row has of the answer, for its end
-            if place is not None and place < len(columns) - 1:
+            if place < len(columns) - 1:
                 found.append((row, columns[place], turn.other[place], turn.doubt))
     if not found:
         return None
