@@ -34,12 +34,19 @@ def jitter_colour(images: Tensor, generator: torch.Generator, strength: float = 
     brightness = _uniform(count, -strength, strength, generator).view(-1, 1, 1, 1)
     contrast = torch.exp(_uniform(count, -strength, strength, generator)).view(-1, 1, 1, 1)
     saturation = torch.exp(_uniform(count, -strength, strength, generator)).view(-1, 1, 1, 1)
-    saturation[torch.rand(count, generator=generator) < 0.05] = 0
+    saturation[torch.rand(count, generator=generator) < 0.08] = 0
     balance = 1 + _uniform(count * 3, -0.06, 0.06, generator).view(-1, 3, 1, 1)
     grey = images.mean(1, keepdim=True)
     mean = images.mean((1, 2, 3), keepdim=True)
     images = grey + (images - grey) * saturation
     return ((images * balance - mean) * contrast + mean + brightness).clamp(-1, 1)
+
+
+def dim(images: Tensor, generator: torch.Generator, share: float = 0.15) -> Tensor:
+    """Make a share of the images dark: pixel values, from black, times 0.2 to 0.8. Images in [-1, 1]."""
+    light = _uniform(len(images), 0.2, 0.8, generator)
+    light[torch.rand(len(images), generator=generator) >= share] = 1
+    return (images + 1) * light.view(-1, 1, 1, 1) - 1
 
 
 def degrade(images: Tensor, generator: torch.Generator, share: float = 0.25) -> Tensor:
@@ -54,4 +61,5 @@ def degrade(images: Tensor, generator: torch.Generator, share: float = 0.25) -> 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """All of the above, for training encoders. (B, 3, H, W) in [-1, 1] -> the same."""
-    return degrade(jitter_colour(jitter_geometry(images, generator), generator), generator)
+    coloured = jitter_colour(jitter_geometry(images, generator), generator)
+    return degrade(dim(coloured, generator), generator)

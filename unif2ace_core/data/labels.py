@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,22 +28,26 @@ def binary_labels(records: Sequence[FaceRecord], names: Sequence[str]) -> Tensor
     return label_matrix(records)[0][:, [column[name] for name in names]].to(torch.int8)
 
 
-def attribute_loss(logits: Tensor, age: Tensor, values: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:
+def attribute_loss(
+    logits: Tensor, age: Tensor, values: Tensor, ages: Tensor, factors: Mapping[str, float] | None = None
+) -> tuple[Tensor, Tensor]:
     """Mean over known labels of the binary or categorical cross-entropy, and the mean absolute age error / AGE_SCALE.
 
-    Shapes: logits (B, ATTRIBUTE_LOGITS), age (B,) years, values (B, 46), ages (B,).
+    Shapes: logits (B, ATTRIBUTE_LOGITS), age (B,) years, values (B, 46), ages (B,). `factors`: categories whose labels
+    count so many times, in a sum over as many labels as before.
     """
     total, count = logits.new_zeros(()), 0
-    for column, part in enumerate(attribute_slices().values()):
+    for column, (name, part) in enumerate(attribute_slices().items()):
         target = values[:, column]
         known = target >= 0
         if not known.any():
             continue
         scores = logits[known, part].float()
         if scores.shape[1] == 1:
-            total = total + F.binary_cross_entropy_with_logits(scores[:, 0], target[known].float(), reduction="sum")
+            loss = F.binary_cross_entropy_with_logits(scores[:, 0], target[known].float(), reduction="sum")
         else:
-            total = total + F.cross_entropy(scores, target[known], reduction="sum")
+            loss = F.cross_entropy(scores, target[known], reduction="sum")
+        total = total + (factors or {}).get(name, 1.0) * loss
         count += int(known.sum())
     known = ~ages.isnan()
     error = (age[known] - ages[known]).abs().sum() / AGE_SCALE / max(1, int(known.sum()))

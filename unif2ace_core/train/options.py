@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,6 +74,24 @@ def check_choice(config: Any, name: str, known: Collection[str]) -> None:
     value = getattr(config, name)
     if value is not None and value not in known:
         raise UserError(f"no {name.replace('_', ' ')} {value!r}; choose one of {', '.join(known)}")
+
+
+def factors_of(words: Sequence[str], setting: str, known: Collection[str], kind: str, example: str) -> dict[str, float]:
+    """Words NAME:FACTOR of a setting, whose names are of a known kind.
+
+    Raises:
+        UserError: another form, an unknown name, or a factor that is not positive.
+    """
+    found: dict[str, float] = {}
+    for word in words:
+        name, _, factor = word.partition(":")
+        try:
+            found[name] = float(factor)
+        except ValueError:
+            found[name] = 0.0
+        if name not in known or not 0 < found[name] < math.inf:
+            raise UserError(f"{setting}={word} is no {kind} with a factor; give one such as {setting}={example}")
+    return found
 
 
 Config = TypeVar("Config", bound="TrainConfig | ModelConfig")

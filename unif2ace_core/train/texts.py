@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -14,6 +13,7 @@ from unif2ace_core.data.sets import SetRecords
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.data.wordings import ASKED
 from unif2ace_core.errors import UserError
+from unif2ace_core.train.options import factors_of
 from unif2ace_core.train.taught import TaughtRecords
 
 
@@ -125,21 +125,8 @@ def texts_of(
 
 
 def parse_factors(words: Sequence[str]) -> dict[str, float]:
-    """NAME:FACTOR of yes/no attributes.
-
-    Raises:
-        UserError: another form, another attribute, or a factor that is not positive.
-    """
-    found: dict[str, float] = {}
-    for word in words:
-        name, _, factor = word.partition(":")
-        try:
-            found[name] = float(factor)
-        except ValueError:
-            found[name] = 0.0
-        if name not in ASKED or not 0 < found[name] < math.inf:
-            raise UserError(f"ask_more={word} is no yes/no attribute with a factor; give one such as ask_more=Bangs:3")
-    return found
+    """The setting `ask_more`; see `factors_of`."""
+    return factors_of(words, "ask_more", ASKED, "yes/no attribute", "Bangs:3")
 
 
 def corpus(records: Sequence[FaceRecord], seed: int) -> Iterator[str]:

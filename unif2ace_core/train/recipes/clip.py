@@ -29,7 +29,7 @@ from unif2ace_core.evaluate.metrics import balanced_accuracy, known_mean
 from unif2ace_core.experts.clip import ClipConfig, ClipEncoder, LabelledFeatures, attribute_slices, load_clip
 from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.tokens.text import TextTokenizer
-from unif2ace_core.train.options import TrainConfig, as_path
+from unif2ace_core.train.options import TrainConfig, as_path, factors_of
 from unif2ace_core.train.processes import Part, device_of
 from unif2ace_core.train.records import split_records, training_pixels
 from unif2ace_core.weights.parts import save_part
@@ -51,11 +51,13 @@ class ClipTrainConfig(TrainConfig):
     vocabulary: int = 1024  # entries of the text tower's own tokenizer
     contrastive_weight: float = 0.2
     age_weight: float = 1.0
+    learn_more: tuple[str, ...] = ()  # NAME:FACTOR, attributes whose labels count so many times in the loss
     text_width: int = 128  # text tower
     text_layers: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        label_factors(self.learn_more)
         if self.accumulation > 1:
             raise UserError(
                 f"accumulation={self.accumulation} would tell each picture from fewer captions; give accumulation=1"
@@ -63,6 +65,11 @@ class ClipTrainConfig(TrainConfig):
 
 
 CONFIG = ClipTrainConfig
+
+
+def label_factors(words: Sequence[str]) -> dict[str, float]:
+    """The setting `learn_more`; see `factors_of`."""
+    return factors_of(words, "learn_more", attribute_slices(), "attribute", "Wearing_Hat:2")
 
 
 def build_open_clip(config: ClipTrainConfig, vocabulary: int, end: int, encoder: ClipEncoder) -> nn.Module:
@@ -96,7 +103,7 @@ class ClipTask:
     clip: Any  # open_clip's CLIP, which carries no types
 
     def __init__(self, config: ClipTrainConfig, data: Path) -> None:
-        self.config = config
+        self.config, self.factors = config, label_factors(config.learn_more)
         self.records, self.held_out = split_records(data, "train"), split_records(data, "val")
         start = as_path(config.init)
         self.tokenizer = self.text_tokenizer(start)
@@ -151,7 +158,7 @@ class ClipTask:
         logits = image @ text.t() * self.clip.logit_scale.exp().clamp(max=100)
         target = torch.arange(len(logits), device=logits.device)
         contrast = (nn.functional.cross_entropy(logits, target) + nn.functional.cross_entropy(logits.t(), target)) / 2
-        labels, age = attribute_loss(found.attributes, found.age, batch["values"], batch["ages"])
+        labels, age = attribute_loss(found.attributes, found.age, batch["values"], batch["ages"], self.factors)
         total = labels + self.config.contrastive_weight * contrast + self.config.age_weight * age
         return total, {
             "attributes": float(labels.detach()),

@@ -25,7 +25,7 @@ from unif2ace_core.experts.clip import ClipEncoder, LabelledFeatures, load_clip
 from unif2ace_core.train.encode import encode_kind
 from unif2ace_core.train.options import TrainConfig, as_path, check_range
 from unif2ace_core.train.processes import Part, device_of
-from unif2ace_core.train.recipes.clip import TEXT_TOKENIZER, TEXT_WEIGHTS, features_report
+from unif2ace_core.train.recipes.clip import TEXT_TOKENIZER, TEXT_WEIGHTS, features_report, label_factors
 from unif2ace_core.train.records import split_records
 from unif2ace_core.weights.parts import save_part
 
@@ -48,10 +48,12 @@ class ReaderTrainConfig(TrainConfig):
     dropout: float = 0.3  # of what the summary reads, and of the summary
     patch_dropout: float = 0.1  # patches hidden
     age_weight: float = 0.7
+    learn_more: tuple[str, ...] = ()  # NAME:FACTOR, attributes whose labels count so many times in the loss
     embed_weight: float = 0.1  # of the likeness to the start's embedding
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        label_factors(self.learn_more)
         check_range(self, ("neck", "summary"), 1)
         check_range(self, ("dropout", "patch_dropout"), 0, 0.9)
 
@@ -86,6 +88,7 @@ class ReaderTask:
         if directory is None:
             raise UserError("recipe reader needs init=DIR, an export of recipe clip or a model's folder")
         self.config, self.directory = config, directory
+        self.factors = label_factors(config.learn_more)
         self.start = load_clip(directory).requires_grad_(False)
         self.encoder = widened(self.start, config)
         self.records, self.held_out = split_records(data, "train"), split_records(data, "val")
@@ -121,7 +124,7 @@ class ReaderTask:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))  # dropout's draws
             found = self.encoder.read(patches * seen.unsqueeze(-1) / (1 - hidden))
-        labels, age = attribute_loss(found.attributes, found.age, batch["values"], batch["ages"])
+        labels, age = attribute_loss(found.attributes, found.age, batch["values"], batch["ages"], self.factors)
         with torch.no_grad():
             wanted = self.start.to(patches.device).read(patches).embedding
         apart = 1 - F.cosine_similarity(found.embedding.float(), wanted.float()).mean()
