@@ -31,6 +31,7 @@ _unif2ace() {
         generate:--guidance-rescale) :; return ;;
         generate:--temperature) :; return ;;
         generate:--cooling) :; return ;;
+        generate:--repair) :; return ;;
         generate:--sampler) COMPREPLY=($(compgen -W "maskgit ancestral euler first_hitting remdm halton moment" -- "$current")); return ;;
         generate:--negative) :; return ;;
         generate:--best-of) :; return ;;
@@ -64,6 +65,7 @@ _unif2ace() {
         eval:--guidance-rescale) :; return ;;
         eval:--temperature) :; return ;;
         eval:--cooling) :; return ;;
+        eval:--repair) :; return ;;
         eval:--sampler) COMPREPLY=($(compgen -W "maskgit ancestral euler first_hitting remdm halton moment" -- "$current")); return ;;
         eval:--negative) :; return ;;
         eval:--best-of) :; return ;;
@@ -129,11 +131,11 @@ _unif2ace() {
         model:--weights) _unif2ace_files -f; return ;;
     esac
     case "$command" in
-        generate) flags="-n --count --prompts --seed --steps --guidance --guidance-schedule --guidance-rescale --temperature --cooling --sampler --negative --best-of --output -o --force -f --json --quiet -q --timings --debug --model --device --quantize --batch-size --help -h"; words=""; files=no ;;
+        generate) flags="-n --count --prompts --seed --steps --guidance --guidance-schedule --guidance-rescale --temperature --cooling --repair --sampler --negative --best-of --output -o --force -f --json --quiet -q --timings --debug --model --device --quantize --batch-size --help -h"; words=""; files=no ;;
         ask) flags="--requests --face --align --no-align --json --quiet -q --timings --debug --model --device --quantize --batch-size --help -h"; words=""; files=yes ;;
         describe) flags="--face --align --no-align --json --quiet -q --timings --debug --model --device --quantize --batch-size --help -h"; words=""; files=yes ;;
         train) flags="--data --output -o --preset --resume --dry-run --json --quiet -q --debug --help -h"; words="codec clip reader face locate model judge"; files=no ;;
-        eval) flags="--data --split --limit --seed --output -o --steps --guidance --guidance-schedule --guidance-rescale --temperature --cooling --sampler --negative --best-of --paper --judge --sheet --json --quiet -q --debug --model --device --quantize --help -h"; words="answers conditions descriptions generation prompts nearest likelihood codec routing ablation"; files=no ;;
+        eval) flags="--data --split --limit --seed --output -o --steps --guidance --guidance-schedule --guidance-rescale --temperature --cooling --repair --sampler --negative --best-of --paper --judge --sheet --json --quiet -q --debug --model --device --quantize --help -h"; words="answers conditions descriptions generation prompts nearest likelihood codec routing ablation"; files=no ;;
         quantize) flags="--bits --output -o --data --limit --force -f --json --quiet -q --debug --device --help -h"; words="mini"; files=yes ;;
         data) flags="--output -o --mapping --val-share --limit --rows --seed --json --quiet -q --debug --output -o --aligned --pixels --smallest --sharpness --distance --model --json --quiet -q --debug --output -o --model --calibration --json --quiet -q --debug --output -o --styles --rewriter-url --rewriter-model --seed --json --quiet -q --debug --output -o --count --seed --json --quiet -q --debug --output -o --model --codec --clip --face --json --quiet -q --debug --output -o --samples --seed --tokenizer --json --quiet -q --debug --limit --distance --json --quiet -q --debug --output -o --model --precision --split --force -f --json --quiet -q --debug --output -o --format --rows --json --quiet -q --debug --help -h"; words="import align annotate caption questions encode stats check calibrate export"; files=yes ;;
         model) flags="--output -o --codec --tokenizer --dtype --pixels --seed --force -f --json --quiet -q --debug --output -o --weights --force -f --json --quiet -q --debug --help -h"; words="convert expert"; files=yes ;;

@@ -67,6 +67,17 @@ CoolingOption = Annotated[
         help="How far temperature falls while sampling, 0 to 1: by 0.2 it goes from 1.2 times to 0.8 times as much.",
     ),
 ]
+RepairOption = Annotated[
+    float | None,
+    typer.Option(
+        "--repair",
+        metavar="F",
+        min=0,
+        max=1,
+        rich_help_panel=PANEL,
+        help="How readily what does not fit the rest of a face is corrected, 0 to 1: cleaner, and less varied.",
+    ),
+]
 SamplerOption = Annotated[
     str | None,
     typer.Option("--sampler", metavar="NAME", rich_help_panel=PANEL, help=", ".join(options.SAMPLERS) + "."),
@@ -142,6 +153,7 @@ def settings(
     guidance_rescale: float | None,
     temperature: float | None,
     cooling: float | None,
+    repair: float | None,
     sampler: str | None,
     negative: str | None,
     best_of: int,
@@ -156,6 +168,7 @@ def settings(
         "guidance_rescale": guidance_rescale,
         "temperature": temperature,
         "cooling": cooling,
+        "repair": repair,
         "sampler": sampler,
         "negative": None if negative is None else clean_text(negative),
         "best_of": best_of,

@@ -28,6 +28,7 @@ class GenerateOptions:
     guidance_rescale: float | None = None
     temperature: float | None = None
     cooling: float | None = None
+    repair: float | None = None
     sampler: str | None = None
     negative: str | None = None
     best_of: int = 1
@@ -114,7 +115,13 @@ class FakeCore:
     ) -> Iterator[GeneratedImage]:
         self.batches.append(batch_size)
         defaults = {"steps": 16, "guidance": 2.0, "temperature": 1.0, "sampler": "maskgit"}
-        defaults |= {"guidance_schedule": "constant", "guidance_rescale": 0.0, "cooling": 0.0, "negative": ""}
+        defaults |= {
+            "guidance_schedule": "constant",
+            "guidance_rescale": 0.0,
+            "cooling": 0.0,
+            "repair": 0.0,
+            "negative": "",
+        }
         given = {key: value for key, value in vars(options).items() if value is not None}
         used = replace(options, **{**defaults, **given})
         for request in requests:

@@ -26,10 +26,10 @@ def test_options_reach_the_core(cli, core, data):
 
 def test_sampling_reaches_the_core(cli, core, data):
     asked = ("--steps", 8, "--guidance", 2.5, "--sampler", "maskgit", "--guidance-schedule", "linear")
-    asked += ("--guidance-rescale", 0.7, "--cooling", 0.2)
+    asked += ("--guidance-rescale", 0.7, "--cooling", 0.2, "--repair", 0.3)
     assert cli("eval", "generation", "--data", data, *asked, "--temperature", 0.5).code == 0
     given = {"steps": 8, "guidance": 2.5, "guidance_schedule": "linear", "temperature": 0.5, "sampler": "maskgit"}
-    given |= {"guidance_rescale": 0.7, "cooling": 0.2, "negative": None, "best_of": 1}
+    given |= {"guidance_rescale": 0.7, "cooling": 0.2, "repair": 0.3, "negative": None, "best_of": 1}
     assert vars(core.sampling) == given
 
 

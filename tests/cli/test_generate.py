@@ -31,13 +31,15 @@ def test_image_carries_its_settings(cli, tmp_path):
 def test_json_is_one_object_a_line_with_the_promised_keys(cli):
     result = cli("generate", "smile", "-n", 2, "--seed", 3, "--json", "--sampler", "halton")
     records = [json.loads(line) for line in result.lines]
-    names = "prompt path seed steps guidance guidance_schedule guidance_rescale negative sampler temperature cooling"
+    names = (
+        "prompt path seed steps guidance guidance_schedule guidance_rescale negative sampler temperature cooling repair"
+    )
     assert [list(record) for record in records] == [[*names.split(), "best_of", "model", "seconds"]] * 2
     assert [record["seed"] for record in records] == [3, 4]
     assert records[0] | {"seconds": 0} == {
         "prompt": "smile", "path": "smile_s3.png", "seed": 3, "steps": 16, "guidance": 2.0,
         "guidance_schedule": "constant", "guidance_rescale": 0.0, "negative": "", "sampler": "halton",
-        "temperature": 1.0, "cooling": 0.0, "best_of": 1, "model": "mini", "seconds": 0,
+        "temperature": 1.0, "cooling": 0.0, "repair": 0.0, "best_of": 1, "model": "mini", "seconds": 0,
     }  # fmt: skip
 
 
@@ -69,9 +71,9 @@ def test_unknown_guidance_schedule_is_found_before_the_model_is_loaded(cli, core
     assert (result.code, core.loads) == (2, []) and words in result.error
 
 
-@pytest.mark.parametrize("option", ["--guidance-rescale", "--cooling"])
+@pytest.mark.parametrize("option", ["--guidance-rescale", "--cooling", "--repair"])
 @pytest.mark.parametrize("share", [-0.1, 1.5, "nan"])
-def test_a_rescale_or_cooling_that_is_no_share_is_refused(cli, core, option, share):
+def test_a_rescale_cooling_or_repair_that_is_no_share_is_refused(cli, core, option, share):
     result = cli("generate", "smile", option, share)
     assert (result.code, core.loads) == (2, []) and option in result.error
 

@@ -134,6 +134,7 @@ def test_temperature_zero_is_a_picture_too(loaded: LoadedModel) -> None:
         {"guidance": 1e9},
         {"guidance_rescale": 1.5},
         {"cooling": 1.5},
+        {"repair": -0.5},
     ],
 )
 def test_options_out_of_range_are_named(loaded: LoadedModel, options: dict[str, Any]) -> None:
@@ -157,6 +158,11 @@ def test_rescaled_guidance_gives_its_own_picture(loaded: LoadedModel) -> None:
 def test_cooling_gives_its_own_picture(loaded: LoadedModel) -> None:
     made = [pixels(loaded, REQUESTS[:1], replace(FEW, temperature=0.9, cooling=share))[0] for share in (0.0, 0.3)]
     assert len({picture.tobytes() for picture in made}) == 2
+
+
+def test_repair_changes_a_picture_a_little(loaded: LoadedModel) -> None:
+    plain, mended = (pixels(loaded, REQUESTS[:1], replace(FEW, repair=share))[0] for share in (0.0, 0.6))
+    assert 0 < np.abs(plain.astype(float) - mended).mean() < 30
 
 
 def test_a_schedule_gives_the_same_pixels_whatever_the_batch_size(loaded: LoadedModel) -> None:
@@ -229,12 +235,23 @@ def test_a_model_that_reads_no_attributes_cannot_choose(model_folder: Callable[.
 
 def test_what_the_file_says_makes_the_same_picture_again(run: Any, tmp_path: Path) -> None:
     settings = ("--steps", 5, "--guidance", 3.5, "--temperature", 0.7, "--sampler", "halton")
-    settings += ("--guidance-schedule", "window:0.25-1", "--guidance-rescale", 0.6, "--cooling", 0.1, "--best-of", 2)
+    settings += (
+        "--guidance-schedule",
+        "window:0.25-1",
+        "--guidance-rescale",
+        0.6,
+        "--cooling",
+        0.1,
+        "--repair",
+        0.6,
+        "--best-of",
+        2,
+    )
     assert run("generate", "a woman, straw hat 🙂", "--seed", 11, *settings, "-o", "first.png").code == 0
     with Image.open(tmp_path / "first.png") as image:
         said = dict(image.text)  # type: ignore[attr-defined]
     names = ("seed", "steps", "guidance", "guidance_schedule", "guidance_rescale", "negative", "temperature", "sampler")
-    options = [f"--{name.replace('_', '-')}={said[name]}" for name in (*names, "cooling", "best_of", "model")]
+    options = [f"--{name.replace('_', '-')}={said[name]}" for name in (*names, "cooling", "repair", "best_of", "model")]
     assert run("generate", said["prompt"], *options, "-o", "again.png").code == 0
     assert np.array_equal(read_pixels(tmp_path / "first.png"), read_pixels(tmp_path / "again.png"))
 
@@ -242,7 +259,9 @@ def test_what_the_file_says_makes_the_same_picture_again(run: Any, tmp_path: Pat
 def test_json_says_what_the_file_says(run: Any, tmp_path: Path) -> None:
     result = run("generate", "a man", "--seed", 3, "--steps", 2, "--json")
     record = json.loads(result.out)
-    names = "prompt path seed steps guidance guidance_schedule guidance_rescale negative sampler temperature cooling"
+    names = (
+        "prompt path seed steps guidance guidance_schedule guidance_rescale negative sampler temperature cooling repair"
+    )
     assert list(record) == [*names.split(), "best_of", "model", "seconds"]
     with Image.open(tmp_path / record["path"]) as image:
         said = dict(image.text)  # type: ignore[attr-defined]

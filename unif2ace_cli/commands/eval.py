@@ -58,6 +58,7 @@ def run(
     guidance_rescale: sampling.RescaleOption = None,
     temperature: sampling.TemperatureOption = None,
     cooling: sampling.CoolingOption = None,
+    repair: sampling.RepairOption = None,
     sampler: sampling.SamplerOption = None,
     negative: sampling.NegativeOption = None,
     best_of: sampling.BestOfOption = 1,
@@ -130,7 +131,7 @@ def run(
         check_output(output)
     loaded = models.load(reporter, model, device, quantize=quantize)
     drawing = sampling.settings(
-        steps, guidance, guidance_schedule, guidance_rescale, temperature, cooling, sampler, negative, best_of
+        steps, guidance, guidance_schedule, guidance_rescale, temperature, cooling, repair, sampler, negative, best_of
     )
     settings = Settings(split.value, limit, seed, drawing, judge, sheet)
     report = measure(reporter, loaded, names, data, settings)

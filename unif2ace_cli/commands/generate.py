@@ -43,6 +43,7 @@ def run(
     guidance_rescale: sampling.RescaleOption = None,
     temperature: sampling.TemperatureOption = None,
     cooling: sampling.CoolingOption = None,
+    repair: sampling.RepairOption = None,
     sampler: sampling.SamplerOption = None,
     negative: sampling.NegativeOption = None,
     best_of: sampling.BestOfOption = 1,
@@ -88,7 +89,7 @@ def run(
     loaded = models.load(reporter, model, device, parts=("clip",) if best_of > 1 else (), quantize=quantize)
     models.note_long_texts(reporter, loaded, texts, "prompt")
     settings = sampling.settings(
-        steps, guidance, guidance_schedule, guidance_rescale, temperature, cooling, sampler, negative, best_of
+        steps, guidance, guidance_schedule, guidance_rescale, temperature, cooling, repair, sampler, negative, best_of
     )
     models.note_long_texts(reporter, loaded, [settings.negative or ""], "negative prompt")
     produce(reporter, loaded, list(zip(texts, seeds, paths)), settings, batch_size, force)
@@ -182,6 +183,7 @@ def describe_settings(loaded: LoadedModel, made: GeneratedImage) -> dict[str, st
         "sampler": str(used.sampler),
         "temperature": str(used.temperature),
         "cooling": str(used.cooling),
+        "repair": str(used.repair),
         "best_of": str(used.best_of),
         "model": loaded.name,
         **rounded,
@@ -219,6 +221,7 @@ def report(reporter: Reporter, loaded: LoadedModel, path: Path, made: GeneratedI
             "sampler": used.sampler,
             "temperature": used.temperature,
             "cooling": used.cooling,
+            "repair": used.repair,
             "best_of": used.best_of,
             "model": loaded.name,
             "seconds": round(made.seconds, 3),

@@ -1,4 +1,4 @@
-"""Faces from text: prompt -> prefix cache -> sampler over masked codes -> pixels.
+"""Faces from text: prompt -> prefix cache -> sampler over masked codes -> repair -> pixels.
 
 [t2i] [end] prompt [end] | [soi] mask x N [eoi]
  computed once, cached     one forward a step, both guidance halves in it where the step is guided
@@ -19,6 +19,7 @@ from torch import Tensor
 from unif2ace_core.config import Group
 from unif2ace_core.data.opposite import OPPOSITE, opposite
 from unif2ace_core.diffusion.guidance import Constant, GuidanceSchedule, parse_schedule, rescaled
+from unif2ace_core.diffusion.repair import repaired
 from unif2ace_core.diffusion.samplers import ProgressPosterior, sample
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.cache import KeyValueCache
@@ -40,6 +41,7 @@ class GenerateOptions:
     guidance_rescale: float | None = None  # how far guided logits get the spread of unguided ones, 0 to 1
     temperature: float | None = None  # the sampler's
     cooling: float | None = None  # how far it falls while sampling, from 1 + cooling of it to 1 - cooling
+    repair: float | None = None  # how readily bits that other codes contradict are turned over, see diffusion/repair.py
     sampler: str | None = None  # name in unif2ace_core.diffusion.samplers.SAMPLERS
     negative: str | None = None  # what guidance leads away from: a text, "" or OPPOSITE
     best_of: int = 1  # pictures drawn for each that is kept; see tasks/choose.py
@@ -69,8 +71,8 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
     """Fill None fields from the model's config and check the rest.
 
     Raises:
-        UserError: steps below 1, negative guidance or temperature, a rescale or cooling that is no share, no such
-            guidance schedule, a negative prompt without guidance, a choice among less than one picture, or among
+        UserError: steps below 1, negative guidance or temperature, a rescale, cooling or repair that is no share, no
+            such guidance schedule, a negative prompt without guidance, a choice among less than one picture, or among
             several by a model that reads no attributes.
     """
     missing = {name: value for name, value in asdict(model.generation).items() if getattr(options, name) is None}
@@ -81,7 +83,7 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
         value = getattr(full, name)
         if not 0 <= value < 1e4:
             raise UserError(f"--{name} {value} is out of range; use 0 or more")
-    for name in ("guidance_rescale", "cooling"):
+    for name in ("guidance_rescale", "cooling", "repair"):
         value = getattr(full, name)
         if not 0 <= value <= 1:
             raise UserError(f"--{name.replace('_', '-')} {value} is out of range; use 0 to 1")
@@ -214,6 +216,7 @@ def sample_codes(
         grid=config.grid,
         device=model.device,
     )
+    codes = repaired(codes, span.posterior, config.codes, config.grid, float(options.repair or 0))
     return codes, [len(prompt) > config.text_length for prompt in prompts]
 
 

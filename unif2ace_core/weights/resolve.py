@@ -46,6 +46,7 @@ class GenerationDefaults:
     guidance_rescale: float = 0.0  # how far guided logits get the spread of unguided ones, 0 to 1; likewise
     cooling: float = 0.0  # how far temperature falls while sampling, 0 to 1; likewise
     negative: str = ""  # what guidance leads away from: a text, or data.opposite.OPPOSITE; likewise
+    repair: float = 0.0  # how readily bits of codes that others contradict are turned over, 0 to 1; likewise
 
 
 def config_json(name: str, model: ModelConfig, generation: GenerationDefaults) -> str:
