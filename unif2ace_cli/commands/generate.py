@@ -168,25 +168,31 @@ def save(loaded: LoadedModel, made: GeneratedImage, path: Path, force: bool, wri
     return outputs.write_file(path, write, force, written)
 
 
+def how_drawn(made: GeneratedImage) -> dict[str, Any]:
+    """The settings that drew the image, in the order in which they are reported."""
+    used = made.options
+    return {
+        "steps": used.steps,
+        "guidance": used.guidance,
+        "guidance_schedule": used.guidance_schedule,
+        "guidance_rescale": used.guidance_rescale,
+        "negative": made.negative,
+        "sampler": used.sampler,
+        "temperature": used.temperature,
+        "cooling": used.cooling,
+        "repair": used.repair,
+        "best_of": used.best_of,
+    }
+
+
 def describe_settings(loaded: LoadedModel, made: GeneratedImage) -> dict[str, str]:
     """What is needed to make the same image again, as texts."""
-    used = made.options
-    rounded = {"quantization": loaded.quantization} if loaded.quantization else {}
     return {
         "prompt": made.request.prompt,
         "seed": str(made.request.seed),
-        "steps": str(used.steps),
-        "guidance": str(used.guidance),
-        "guidance_schedule": str(used.guidance_schedule),
-        "guidance_rescale": str(used.guidance_rescale),
-        "negative": made.negative,
-        "sampler": str(used.sampler),
-        "temperature": str(used.temperature),
-        "cooling": str(used.cooling),
-        "repair": str(used.repair),
-        "best_of": str(used.best_of),
+        **{name: str(value) for name, value in how_drawn(made).items()},
         "model": loaded.name,
-        **rounded,
+        **({"quantization": loaded.quantization} if loaded.quantization else {}),
         "version": __version__,
         "software": f"unif2ace {__version__}",
     }
@@ -207,23 +213,5 @@ def report(reporter: Reporter, loaded: LoadedModel, path: Path, made: GeneratedI
     if not reporter.json:
         reporter.line(str(path))
         return
-    used = made.options
-    reporter.record(
-        {
-            "prompt": made.request.prompt,
-            "path": str(path),
-            "seed": made.request.seed,
-            "steps": used.steps,
-            "guidance": used.guidance,
-            "guidance_schedule": used.guidance_schedule,
-            "guidance_rescale": used.guidance_rescale,
-            "negative": made.negative,
-            "sampler": used.sampler,
-            "temperature": used.temperature,
-            "cooling": used.cooling,
-            "repair": used.repair,
-            "best_of": used.best_of,
-            "model": loaded.name,
-            "seconds": round(made.seconds, 3),
-        }
-    )
+    request = {"prompt": made.request.prompt, "path": str(path), "seed": made.request.seed}
+    reporter.record({**request, **how_drawn(made), "model": loaded.name, "seconds": round(made.seconds, 3)})
