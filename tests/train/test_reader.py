@@ -37,6 +37,22 @@ def test_the_last_token_gives_the_heads_outputs_back() -> None:
         torch.testing.assert_close(encoder.heads(found.tokens[:, -1])[:, :-1], found.attributes)
 
 
+def test_a_photo_and_its_mirror_image_read_the_same_and_keep_their_own_patches() -> None:
+    encoder, images = ClipEncoder(WIDE).eval(), torch.rand(2, 3, 32, 32)
+    torch.nn.init.normal_(encoder.position)
+    once, twice, mirrored = encoder.features(images), encoder.seen_twice(images), encoder.seen_twice(images.flip(3))
+    torch.testing.assert_close(twice.tokens[:, :-1], once.tokens[:, :-1])
+    for name in ("attributes", "age"):
+        torch.testing.assert_close(getattr(twice, name), getattr(mirrored, name))
+        assert not torch.equal(getattr(twice, name), getattr(once, name))
+    torch.testing.assert_close(encoder.heads(twice.tokens[:, -1])[:, :-1], twice.attributes)
+
+
+def test_a_summary_that_is_no_evidence_is_of_the_photo_alone() -> None:
+    encoder, images = ClipEncoder(SMALL).eval(), torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(encoder.seen_twice(images).tokens, encoder.features(images).tokens)
+
+
 def test_a_token_without_room_for_the_evidence_is_refused() -> None:
     with pytest.raises(ValueError, match="no room"):
         ClipEncoder(ClipConfig(widths=(8, 8, 8, 16), summary=24))

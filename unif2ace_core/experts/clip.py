@@ -113,6 +113,10 @@ class ClipExpert(nn.Module):
         """Square images (B, 3, H, H) in [-1, 1], of any size -> all outputs."""
         raise NotImplementedError
 
+    def seen_twice(self, images: Tensor) -> ClipFeatures:
+        """As `features`, but what a tower reads of a photo it reads of its mirror image too."""
+        return self.features(images)
+
 
 class ClipEncoder(ClipExpert):
     """The embedded image tower; as open_clip's `visual` its forward yields the embedding."""
@@ -174,6 +178,20 @@ class ClipEncoder(ClipExpert):
     def features(self, images: Tensor) -> LabelledFeatures:
         """Square images (B, 3, H, H) in [-1, 1], of any size -> all outputs."""
         return self.read(self.patches(images))
+
+    def seen_twice(self, images: Tensor) -> LabelledFeatures:
+        """As `features`; evidence, attributes and age are means over the images and their mirror images."""
+        found = self.features(images)
+        if not self.config.summary:
+            return found
+        mirrored = self.features(images.flip(3))
+        evidence = (found.tokens[:, -1:] + mirrored.tokens[:, -1:]) / 2
+        return LabelledFeatures(
+            torch.cat([found.tokens[:, :-1], evidence], 1),
+            found.embedding,
+            (found.attributes + mirrored.attributes) / 2,
+            (found.age + mirrored.age) / 2,
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, E)."""

@@ -96,7 +96,7 @@ def encode_photos(model: LoadedModel, images: Sequence[Image.Image]) -> Photos:
     side = model.codec.config.pixels
     arrays = [np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)) for image in images]
     batch = to_image_tensor(torch.from_numpy(np.stack(arrays))).to(model.device)
-    clip = model.clip.features(batch) if model.clip else None
+    clip = model.clip.seen_twice(batch) if model.clip else None
     face = model.face(batch).unsqueeze(1) if model.face else None
     return Photos(model.codec.encode(batch), clip.tokens if clip else None, face, clip.attributes if clip else None)
 

@@ -97,7 +97,7 @@ def load_look(directory: Path) -> Look:
 
 def _heads(clip: ClipEncoder, images: Any) -> np.ndarray:
     """Attribute logits and age in years, one after the other: (B, ATTRIBUTE_LOGITS + 1)."""
-    found = clip.features(images)
+    found = clip.seen_twice(images)
     return np.concatenate([found.attributes.numpy(), found.age.numpy()[:, None]], 1)
 
 
