@@ -15,7 +15,15 @@ from unif2ace_core.model.transformer import UniF2ace
 from unif2ace_core.train.loop import train
 from unif2ace_core.train.options import with_overrides
 from unif2ace_core.train.processes import step_part
-from unif2ace_core.train.recipes.model import ModelTrainConfig, copy_parts, generation_defaults, is_trunk, untied
+from unif2ace_core.train.recipes.model import (
+    ModelTrainConfig,
+    blended,
+    copy_parts,
+    generation_defaults,
+    is_trunk,
+    reads_clip,
+    untied,
+)
 from unif2ace_core.weights.resolve import GenerationDefaults
 
 
@@ -35,6 +43,27 @@ def test_copies_that_a_start_has_already_are_kept(tiny_config: ModelConfig) -> N
     assert kept.keys() == state.keys() and all(torch.equal(kept[name], state[name]) for name in state)
     one = {name: value for name, value in state.items() if "shared_mmu" not in name}
     assert untied(one, replace(config, shared_per_group=False)).keys() == one.keys()
+
+
+def test_an_export_lies_between_a_run_and_its_start_where_both_have_a_tensor() -> None:
+    own = {"a": torch.full((2,), 4.0), "b": torch.ones(2), "c": torch.ones(2), "steps": torch.tensor(3)}
+    start = {"a": torch.zeros(2).half(), "b": torch.zeros(3).half(), "steps": torch.tensor(1)}
+    found = blended(own, start, 0.25)
+    assert torch.equal(found.pop("a"), torch.full((2,), 3.0))
+    assert all(found[name] is own[name] for name in found) and found.keys() == own.keys() - {"a"}
+
+
+def test_what_reads_the_clip_expert_is_told_by_name(tiny_config: ModelConfig) -> None:
+    found = {name for name in UniF2ace(tiny_config).state_dict() if reads_clip(name)}
+    assert {"resamplers.clip.k.weight"} < found
+    assert all(name.startswith("resamplers.clip.") or ".sequence.groups.mmu." in name for name in found)
+
+
+def test_a_share_of_no_start_is_refused() -> None:
+    with pytest.raises(UserError, match="give init"):
+        ModelTrainConfig(start_share=0.5)
+    with pytest.raises(UserError, match="out of range"):
+        ModelTrainConfig(start_share=1.5, init="old")
 
 
 def test_only_what_was_added_to_a_frozen_trunk_learns(tiny_config: ModelConfig, tmp_path: Path) -> None:

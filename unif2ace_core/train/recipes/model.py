@@ -105,6 +105,7 @@ class ModelTrainConfig(TrainConfig):
     train_experts: tuple[str, ...] = ()  # clip, face: encoders that learn too, from photos; the others are frozen
     freeze_trunk: bool = False  # train only what UniF2ace adds to a Show-o: routed and sequence experts, their routers
     shared_per_group: bool = False  # a shared expert for each task; a start with one for both is copied into each
+    start_share: float = 0.0  # of the start's weights in what is exported (Wortsman et al., 2022, arXiv:2109.01903)
     guidance: float | None = None  # how the exported model samples unless told otherwise; None: as its start does
     sampling_steps: int | None = None
     temperature: float | None = None
@@ -121,7 +122,7 @@ class ModelTrainConfig(TrainConfig):
         for name, known in words.items():
             check_choice(self, name, known)
         shares = ("t2i_share", "drawn_share", "plain_share", "long_share", "condition_dropout", "expert_dropout")
-        check_range(self, (*shares, "explore_start", "explore_end", "describe_sure"), 0, 1)
+        check_range(self, (*shares, "start_share", "explore_start", "explore_end", "describe_sure"), 0, 1)
         check_range(self, ("guidance_rescale", "cooling", "repair"), 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity", "prompt_budget"), 0)
@@ -134,6 +135,8 @@ class ModelTrainConfig(TrainConfig):
             raise UserError("former_clip fits a start to a frozen expert; leave clip out of train_experts")
         if self.former_clip and not self.init:
             raise UserError("former_clip is what the model of init= has read, and a fresh one has read none; give init")
+        if self.start_share and not self.init:
+            raise UserError("start_share is of the model of init=, and there is none; give init")
         if self.plain_share and not self.t2i_share:
             raise UserError("plain_share is about pictures, and t2i_share=0 leaves them out; leave plain_share out too")
         if self.describe_sure and not self.long_share:
@@ -208,6 +211,21 @@ def untied(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tens
         if config.shared_per_group and own not in found:
             found[own] = value
     return found
+
+
+def blended(own: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Means of own tensors and the start's, which count `share`; own ones where the start has none such."""
+    return {
+        name: value.lerp(start[name].to(value), share)
+        if name in start and start[name].shape == value.shape and value.is_floating_point()
+        else value
+        for name, value in own.items()
+    }
+
+
+def reads_clip(name: str) -> bool:
+    """Whether a parameter belongs to what reads the CLIP expert, which a stitched model has anew."""
+    return "clip" in name.split(".")
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -371,7 +389,13 @@ class ModelTask:
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
         """A model directory: transformer, tokenizer, config, and the encoders, copied or as they have learned."""
         transformer = under("transformer.", weights) if self.learners is not None else weights
-        save_tensors(directory / "model.safetensors", in_fp16(self.model.folded(transformer)))
+        folded = self.model.folded(transformer)
+        start = as_path(self.config.init)
+        if start and self.config.start_share:
+            before = untied(load_tensors(start / "model.safetensors"), self.model.config)
+            kept = {name: x for name, x in before.items() if not (self.config.former_clip and reads_clip(name))}
+            folded = blended(folded, kept, self.config.start_share)
+        save_tensors(directory / "model.safetensors", in_fp16(folded))
         write_text_atomic(directory / "config.json", self.config_json())
         self.tokenizer.save(directory / "tokenizer.json")
         copy_parts(self.parts, directory)
