@@ -192,6 +192,13 @@ def some_codes(model: UniF2ace) -> Tensor:
 
 
 @torch.no_grad()
+def test_the_unguided_posterior_is_that_of_no_guidance(tiny_model: UniF2ace) -> None:
+    codes = some_codes(tiny_model)
+    plain = span(tiny_model, 0.0).posterior(codes)
+    torch.testing.assert_close(span(tiny_model, 3.0).unguided(codes), plain)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("schedule", ALL, ids=str)
 @pytest.mark.parametrize("progress", [0.125, 0.5, 1.0])
 def test_guidance_of_logits_equals_guidance_of_hidden_states(

@@ -63,3 +63,8 @@ def test_every_code_is_judged_once_by_codes_as_they_were_drawn(grid: tuple[int, 
     repaired(codes, posterior, K, grid, 1.0)
     assert torch.equal(torch.stack(asked).sum(0), torch.ones(2, positions, dtype=torch.long))
     assert len(asked) == len(lots(grid, torch.device("cpu"))) <= LOTS
+
+
+def test_codes_that_are_no_rows_of_bits_are_refused() -> None:
+    with pytest.raises(ValueError, match="power of two"):
+        repaired(drawn() % 10, lambda x: torch.zeros(int((x == 10).sum()), 10), 10, GRID, 1.0)

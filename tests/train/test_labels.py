@@ -47,6 +47,11 @@ def test_a_bad_factor_is_refused_by_name(config: type, word: str) -> None:
         config(learn_more=(word,))
 
 
+def test_an_attribute_has_one_factor() -> None:
+    with pytest.raises(UserError, match="learn_more has Bangs twice"):
+        label_factors(("Bangs:2", "Bangs:3"))
+
+
 def test_a_share_of_photos_is_dark_and_the_others_stay() -> None:
     images = torch.rand(400, 3, 4, 4)  # upper half of [-1, 1]
     dimmed = dim(images.clone(), torch.Generator().manual_seed(0), share=0.25)

@@ -62,6 +62,8 @@ def test_what_reads_the_clip_expert_is_told_by_name(tiny_config: ModelConfig) ->
 def test_a_share_of_no_start_is_refused() -> None:
     with pytest.raises(UserError, match="give init"):
         ModelTrainConfig(start_share=0.5)
+    with pytest.raises(UserError, match="leave it or train_experts out"):
+        ModelTrainConfig(start_share=0.5, init="old", train_experts=("clip",))
     with pytest.raises(UserError, match="out of range"):
         ModelTrainConfig(start_share=1.5, init="old")
 

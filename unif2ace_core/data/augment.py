@@ -1,4 +1,4 @@
-"""Photo augmentation on batches of tensors: what cameras, crops and a slightly wrong alignment do to a face."""
+"""Photo augmentation on batches of tensors: what cameras, light, crops and a slightly wrong alignment do to a face."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def binary_labels(records: Sequence[FaceRecord], names: Sequence[str]) -> Tensor
 def attribute_loss(
     logits: Tensor, age: Tensor, values: Tensor, ages: Tensor, factors: Mapping[str, float] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Mean over known labels of the binary or categorical cross-entropy, and the mean absolute age error / AGE_SCALE.
+    """Mean over known labels of the (weighted) cross-entropy, and the mean absolute age error / AGE_SCALE.
 
     Shapes: logits (B, ATTRIBUTE_LOGITS), age (B,) years, values (B, 46), ages (B,). `factors`: categories whose labels
     count so many times, in a sum over as many labels as before.

@@ -15,7 +15,7 @@ from torch import Tensor
 from unif2ace_core.diffusion.samplers import Posterior, masked_logits
 from unif2ace_core.tokens.codec import entries, indices
 
-LOTS = 4  # each code is judged by at least three quarters of the others
+LOTS = 4  # on grids of even sides each code is judged by three quarters of them
 
 
 def repaired(codes: Tensor, posterior: Posterior, size: int, grid: tuple[int, int], share: float) -> Tensor:
@@ -29,10 +29,15 @@ def repaired(codes: Tensor, posterior: Posterior, size: int, grid: tuple[int, in
         size: K, a power of two, also the mask id.
         grid: rows and columns of codes.
         share: 0 leaves all bits; 1 gives each its likelier value.
+
+    Raises:
+        ValueError: the size is no power of two, so its codes are no rows of bits.
     """
     if share == 0:
         return codes
     bits = size.bit_length() - 1
+    if size != 2**bits:
+        raise ValueError(f"{size} codes are no rows of bits; give a power of two")
     table = entries(torch.arange(size, device=codes.device), bits) > 0  # (K, bits)
     found = codes.clone()
     for lot in lots(grid, codes.device):

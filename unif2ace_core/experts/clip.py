@@ -114,7 +114,7 @@ class ClipExpert(nn.Module):
         raise NotImplementedError
 
     def seen_twice(self, images: Tensor) -> ClipFeatures:
-        """As `features`, but what a tower reads of a photo it reads of its mirror image too."""
+        """As `features`, for reading photos: a tower that names attributes may look at the mirror images too."""
         return self.features(images)
 
 
@@ -180,7 +180,10 @@ class ClipEncoder(ClipExpert):
         return self.read(self.patches(images))
 
     def seen_twice(self, images: Tensor) -> LabelledFeatures:
-        """As `features`; evidence, attributes and age are means over the images and their mirror images."""
+        """As `features`; evidence, attributes and age are means over images (B, 3, H, H) and their mirror images.
+
+        Patches and embedding are those of the images alone, as is a last token that is no evidence, and all with it.
+        """
         found = self.features(images)
         if not self.config.summary:
             return found

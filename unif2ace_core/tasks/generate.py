@@ -189,6 +189,10 @@ class PromptedSpan:
             return logits
         return rescaled(logits, head(conditional[masked]), self.rescale)
 
+    def unguided(self, codes: Tensor) -> Tensor:
+        """As `posterior`, as the prompts alone give it."""
+        return self.model.transformer.code_logits(self.run_span(codes)[codes == self.model.config.codes])
+
 
 @phase("compute: steps")
 @torch.inference_mode()
@@ -216,7 +220,7 @@ def sample_codes(
         grid=config.grid,
         device=model.device,
     )
-    codes = repaired(codes, span.posterior, config.codes, config.grid, float(options.repair or 0))
+    codes = repaired(codes, span.unguided, config.codes, config.grid, float(options.repair or 0))
     return codes, [len(prompt) > config.text_length for prompt in prompts]
 
 

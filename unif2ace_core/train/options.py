@@ -85,6 +85,8 @@ def factors_of(words: Sequence[str], setting: str, known: Collection[str], kind:
     found: dict[str, float] = {}
     for word in words:
         name, _, factor = word.partition(":")
+        if name in found:
+            raise UserError(f"{setting} has {name} twice; give it once")
         try:
             found[name] = float(factor)
         except ValueError:

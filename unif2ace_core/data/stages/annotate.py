@@ -58,7 +58,7 @@ Look = Callable[[Sequence[bytes]], Seen]  # of image files in the training frame
 
 
 def clip_fingerprint(directory: Path, model: str) -> str:
-    """Which CLIP expert a model has.
+    """Which CLIP expert a model has, and how it reads.
 
     Raises:
         UserError: it has none that names attributes.
@@ -70,7 +70,7 @@ def clip_fingerprint(directory: Path, model: str) -> str:
         raise UserError(f"--model {model} has no CLIP expert; take another model")
     if part_kind(directory, "clip", (OPEN_CLIP,)):
         raise UserError(f"--model {model} has a published CLIP tower, which names no attributes; take another model")
-    return fingerprint(directory, "clip")[:16]
+    return fingerprint(directory, "clip")[:14] + "x2"  # what it says of a photo and of its mirror image, see `_heads`
 
 
 def load_look(directory: Path) -> Look:
@@ -96,7 +96,7 @@ def load_look(directory: Path) -> Look:
 
 
 def _heads(clip: ClipEncoder, images: Any) -> np.ndarray:
-    """Attribute logits and age in years, one after the other: (B, ATTRIBUTE_LOGITS + 1)."""
+    """Attribute logits and age in years of photos read twice, one after the other: (B, ATTRIBUTE_LOGITS + 1)."""
     found = clip.seen_twice(images)
     return np.concatenate([found.attributes.numpy(), found.age.numpy()[:, None]], 1)
 

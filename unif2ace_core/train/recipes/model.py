@@ -105,7 +105,7 @@ class ModelTrainConfig(TrainConfig):
     train_experts: tuple[str, ...] = ()  # clip, face: encoders that learn too, from photos; the others are frozen
     freeze_trunk: bool = False  # train only what UniF2ace adds to a Show-o: routed and sequence experts, their routers
     shared_per_group: bool = False  # a shared expert for each task; a start with one for both is copied into each
-    start_share: float = 0.0  # of the start's weights in what is exported (Wortsman et al., 2022, arXiv:2109.01903)
+    start_share: float = 0.0  # of the start's weights in the export, not in val_* (Wortsman et al., 2022)
     guidance: float | None = None  # how the exported model samples unless told otherwise; None: as its start does
     sampling_steps: int | None = None
     temperature: float | None = None
@@ -137,6 +137,8 @@ class ModelTrainConfig(TrainConfig):
             raise UserError("former_clip is what the model of init= has read, and a fresh one has read none; give init")
         if self.start_share and not self.init:
             raise UserError("start_share is of the model of init=, and there is none; give init")
+        if self.start_share and self.train_experts:
+            raise UserError("start_share leaves experts as they have learned; leave it or train_experts out")
         if self.plain_share and not self.t2i_share:
             raise UserError("plain_share is about pictures, and t2i_share=0 leaves them out; leave plain_share out too")
         if self.describe_sure and not self.long_share:
