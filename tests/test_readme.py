@@ -47,6 +47,7 @@ def test_the_commands_of_the_readme_run(shell: tuple[Path, dict[str, str]]) -> N
         runs = r"^((?:unif2ace|accelerate launch).* train (?!.*--dry-run).*)$"
         script = re.sub(runs, rf"\1{QUICK}", script, flags=re.MULTILINE)
         script = re.sub(r"^(.* train model (?!.*--dry-run).*)$", r"\1 eval_rows=8", script, flags=re.MULTILINE)
+        script = re.sub(r"^(.* train decoder .*)$", r"\1 photos=8 drawn=8 sampling_steps=2", script, flags=re.MULTILINE)
         script = script.replace("--aligned celebahq,ffhq", "--aligned mine")
         script = script.replace("--num_processes 8", "--num_processes 2").replace(LAUNCH, str(ROOT / LAUNCH))
         done = subprocess.run(

@@ -52,6 +52,7 @@ class Recipe(str, Enum):
     face = "face"
     locate = "locate"
     model = "model"
+    decoder = "decoder"
     judge = "judge"
 
 

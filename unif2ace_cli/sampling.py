@@ -75,7 +75,7 @@ RepairOption = Annotated[
         min=0,
         max=1,
         rich_help_panel=PANEL,
-        help="How readily what does not fit the rest of a face is corrected, 0 to 1: cleaner, and less varied.",
+        help="How far codes are led to what the others make of them before they are decoded, 0 to 1: mends smears.",
     ),
 ]
 SamplerOption = Annotated[

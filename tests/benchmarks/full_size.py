@@ -97,7 +97,7 @@ class Work:
 
     def picture(self, steps: int) -> Tensor:
         options = GenerateOptions(steps, GUIDANCE, "constant", 1.0, "halton")
-        return sample_codes(self.alone, [GenerateRequest("twelve words", 1)], options)[0]
+        return sample_codes(self.alone, [GenerateRequest("twelve words", 1)], options).codes
 
     def answer(self, tokens: int) -> list[int]:
         photos = Photos(self.codes, self.features.clip, self.features.face, None)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-RECIPES = ("codec", "clip", "reader", "face", "locate", "model", "judge")
+RECIPES = ("codec", "clip", "reader", "face", "locate", "model", "decoder", "judge")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,13 @@ from unif2ace_core.data.parse import parse
 from unif2ace_core.diffusion.samplers import SAMPLERS
 from unif2ace_core.errors import UserError
 from unif2ace_core.tasks.choose import candidate_seed, scores
-from unif2ace_core.tasks.generate import GenerateOptions, GenerateRequest, generate
+from unif2ace_core.tasks.generate import (
+    GenerateOptions,
+    GenerateRequest,
+    SampledCodes,
+    generate,
+    resolve_options,
+)
 from unif2ace_core.tokens.codec import to_image_tensor
 from unif2ace_core.weights.resolve import LoadedModel, load_model
 
@@ -163,6 +170,27 @@ def test_cooling_gives_its_own_picture(loaded: LoadedModel) -> None:
 def test_repair_changes_a_picture_a_little(loaded: LoadedModel) -> None:
     plain, mended = (pixels(loaded, REQUESTS[:1], replace(FEW, repair=share))[0] for share in (0.0, 0.6))
     assert 0 < np.abs(plain.astype(float) - mended).mean() < 30
+
+
+def test_what_is_decoded_lies_between_what_was_drawn_and_what_was_expected(loaded: LoadedModel) -> None:
+    codes, expected = torch.zeros(1, 64, dtype=torch.long), torch.full((1, 64, 13), 0.5)
+    drawn = SampledCodes(codes, expected, [False])
+    assert (drawn.entries(loaded, 0.0) == -1).all() and (drawn.entries(loaded, 1.0) == 0.5).all()
+    assert (drawn.entries(loaded, 0.5) == -0.25).all()
+    assert (drawn._replace(expected=None).entries(loaded, 0.5) == -1).all()
+
+
+def test_repair_by_a_decoder_that_has_not_learned_it_is_warned_of(
+    loaded: LoadedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes = replace(loaded.codec.config, repair=0.0)
+    codec = copy(loaded.codec)
+    codec.config = sizes
+    unlearned = replace(loaded, codec=codec)
+    assert resolve_options(unlearned, GenerateOptions()).repair == 0
+    assert not caplog.records
+    resolve_options(unlearned, GenerateOptions(repair=0.5))
+    assert "has not learned" in caplog.text
 
 
 def test_a_schedule_gives_the_same_pixels_whatever_the_batch_size(loaded: LoadedModel) -> None:

@@ -36,6 +36,7 @@ def test_shapes_and_range_of_the_round_trip() -> None:
     assert codes.shape == (2, 64) and int(codes.max()) < 8192
     restored = codec.decode(codes)
     assert restored.shape == images.shape and restored.abs().max() <= 1
+    assert torch.equal(codec.decode_entries(entries(codes, 13)), restored)
 
 
 def test_straight_through_gradient_is_one() -> None:

@@ -31,7 +31,9 @@ def runs(made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         parts["clip"] = str(root / "reader" / "export")
         run("model", made_up_faces, root / "model", QUICK | parts)
         stage2 = {"init": parts["codec"], "perceptual": parts["clip"], "freeze_encoder": "true", "adversarial": "0.1"}
-        run("codec", made_up_faces, root / "decoder", QUICK | stage2)
+        run("codec", made_up_faces, root / "stage3", QUICK | stage2)
+        drawn = {"init": str(root / "model" / "export"), "photos": "8", "drawn": "8", "sampling_steps": "2"}
+        run("decoder", made_up_faces, root / "decoder", QUICK | drawn)
         again = {"init": str(root / "model" / "export"), "t2i_share": "0.25"}
         run("model", made_up_faces, root / "more", QUICK | parts | again)
         assert plan("model", made_up_faces, root / "planned", QUICK | parts)["parameters"] > 0
@@ -58,10 +60,19 @@ def test_every_run_logs_finite_losses_as_json_lines(runs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_decoder_stage_keeps_the_codes(runs: Path) -> None:
+def test_a_decoder_comes_in_a_whole_model_that_repairs_as_it_has_learned_to(runs: Path) -> None:
+    before, after = (load_model(str(runs / name / "export"), device="cpu") for name in ("model", "decoder"))
+    assert (before.repair, after.repair) == (0.0, 0.5)
+    assert after.clip and after.face and after.locator
+    assert next(generate(after, [GenerateRequest("a man", 1)], GenerateOptions(steps=2))).options.repair == 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["stage3", "decoder"])
+def test_stages_of_the_decoder_keep_the_codes(runs: Path, stage: str) -> None:
     from unif2ace_core.weights.store import load_tensors
 
-    first, second = (load_tensors(runs / name / "export" / "codec.safetensors") for name in ("codec", "decoder"))
+    first, second = (load_tensors(runs / name / "export" / "codec.safetensors") for name in ("codec", stage))
     same = {name: bool((first[name] == second[name]).all()) for name in first}
     assert all(value for name, value in same.items() if not name.startswith("decoder"))
     assert not all(value for name, value in same.items() if name.startswith("decoder"))

@@ -25,7 +25,7 @@ from unif2ace_core.train.encode import _encode_all
 from unif2ace_core.train.mixture import MixtureConfig, check_labels
 from unif2ace_core.train.processes import step_part
 from unif2ace_core.train.recipes.clip import attribute_report
-from unif2ace_core.train.recipes.codec import CodecTask, CodecTrainConfig, centre_weights
+from unif2ace_core.train.recipes.codec import CodecTask, CodecTrainConfig
 from unif2ace_core.train.recipes.face import FaceTask, FaceTrainConfig
 from unif2ace_core.train.recipes.locate import LocateTask, LocateTrainConfig
 from unif2ace_core.train.recipes.model import ModelTask, ModelTrainConfig, check_start, model_sizes
@@ -106,14 +106,6 @@ def test_photos_without_labels_can_only_be_drawn() -> None:
         check_labels(bare, MixtureConfig(t2i_share=1.0, t2i_sources=("other",)))
     check_labels(bare, MixtureConfig(t2i_share=1.0))
     check_labels([replace(bare[0], labels={"Male": "no"})], MixtureConfig())
-
-
-def test_the_middle_of_the_frame_weighs_more_and_all_together_as_much_as_before() -> None:
-    assert torch.equal(centre_weights(16, 1.0), torch.ones(16, 16))
-    weight = centre_weights(128, 4.0)
-    assert weight.mean().item() == pytest.approx(1.0)
-    assert (weight[64, 64] / weight[0, 0]).item() == pytest.approx(4.0, rel=0.05)
-    assert torch.allclose(weight, weight.t()) and torch.allclose(weight, weight.flip(0, 1))
 
 
 def test_encoding_no_photos_leaves_no_file(tmp_path: Path) -> None:

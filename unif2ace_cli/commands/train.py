@@ -27,7 +27,9 @@ USAGE = "RECIPE --data DIR --output DIR [OPTIONS] [KEY=VALUE]..."
 def run(
     recipe: Annotated[
         options.Recipe,
-        typer.Argument(metavar="RECIPE", show_default=False, help="codec, clip, face, locate, model or judge."),
+        typer.Argument(
+            metavar="RECIPE", show_default=False, help="codec, clip, reader, face, locate, model, decoder or judge."
+        ),
     ],
     settings: Annotated[
         list[str] | None,

@@ -1,10 +1,11 @@
-"""Repair of drawn codes: a bit that the other codes contradict is turned over.
+"""Repair of drawn codes: what each of them should be, given the others.
 
-    codes (B, N) -> for each quarter of the grid: mask it, ask the posterior -> P(bit | other codes) -> bits turned over
+    codes (B, N) -> for each quarter of the grid: mask it, ask the posterior -> mean entry that it expects (B, N, bits)
 
 Codes are drawn a few at a time, so some fit together badly, and a face with one such code looks smeared. An entry of a
-lookup-free codebook is a row of bits (Yu et al., 2023, arXiv:2310.05737), and neighbours in it look alike: turning over
-the one bit that does not fit leaves the rest of what was drawn. Drawing such codes anew would draw errors anew.
+lookup-free codebook is a row of bits, -1 or +1 (Yu et al., 2023, arXiv:2310.05737), so the mean of entries under the
+posterior says of each bit what the other codes make of it, and how surely. A decoder that has learned to (recipe
+`decoder`) draws a whole face from half of what was drawn and half of what was expected.
 """
 
 from __future__ import annotations
@@ -13,41 +14,34 @@ import torch
 from torch import Tensor
 
 from unif2ace_core.diffusion.samplers import Posterior, masked_logits
-from unif2ace_core.tokens.codec import entries, indices
+from unif2ace_core.tokens.codec import entries
 
 LOTS = 4  # on grids of even sides each code is judged by three quarters of them
 
 
-def repaired(codes: Tensor, posterior: Posterior, size: int, grid: tuple[int, int], share: float) -> Tensor:
-    """Codes (B, N) with every bit turned over whose contrary has a probability above 1 - share / 2.
+def expected_entries(codes: Tensor, posterior: Posterior, size: int, grid: tuple[int, int]) -> Tensor:
+    """Codes (B, N) -> mean entries (B, N, bits) in [-1, 1] given the other codes, all as they were drawn.
 
-    All codes are judged by what was drawn, not by what is repaired already. One call of the posterior for each quarter.
+    One call of the posterior for each quarter of the grid.
 
     Args:
         codes: ids in 0..size-1.
         posterior: see `Posterior`.
         size: K, a power of two, also the mask id.
         grid: rows and columns of codes.
-        share: 0 leaves all bits; 1 gives each its likelier value.
 
     Raises:
         ValueError: the size is no power of two, so its codes are no rows of bits.
     """
-    if share == 0:
-        return codes
     bits = size.bit_length() - 1
     if size != 2**bits:
         raise ValueError(f"{size} codes are no rows of bits; give a power of two")
-    table = entries(torch.arange(size, device=codes.device), bits) > 0  # (K, bits)
-    found = codes.clone()
+    table = entries(torch.arange(size, device=codes.device), bits)
+    found = torch.zeros(*codes.shape, bits, device=codes.device)
     for lot in lots(grid, codes.device):
         masked = torch.where(lot, size, codes)
         chances = masked_logits(posterior, masked, size).softmax(1)
-        ones = chances @ table.to(chances.dtype)
-        chosen = (masked == size).nonzero(as_tuple=True)
-        drawn = table[codes[chosen]]
-        turned = torch.where(drawn, 1 - ones, ones) > 1 - share / 2
-        found[chosen] = indices((drawn ^ turned).float())
+        found[masked == size] = chances.float() @ table
     return found
 
 

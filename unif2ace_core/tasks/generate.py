@@ -8,9 +8,11 @@ Guidance leads from what a second, negative prompt gives: an empty one, a text o
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -19,16 +21,18 @@ from torch import Tensor
 from unif2ace_core.config import Group
 from unif2ace_core.data.opposite import OPPOSITE, opposite
 from unif2ace_core.diffusion.guidance import Constant, GuidanceSchedule, parse_schedule, rescaled
-from unif2ace_core.diffusion.repair import repaired
+from unif2ace_core.diffusion.repair import expected_entries
 from unif2ace_core.diffusion.samplers import ProgressPosterior, sample
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.cache import KeyValueCache
 from unif2ace_core.model.transformer import Features
 from unif2ace_core.tasks.choose import candidate_seed, check_best_of, scores
 from unif2ace_core.timing import phase
-from unif2ace_core.tokens.codec import to_pixels
+from unif2ace_core.tokens.codec import entries, to_pixels
 from unif2ace_core.tokens.sequence import t2i_prefix
 from unif2ace_core.weights.resolve import LoadedModel
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class GenerateOptions:
     guidance_rescale: float | None = None  # how far guided logits get the spread of unguided ones, 0 to 1
     temperature: float | None = None  # the sampler's
     cooling: float | None = None  # how far it falls while sampling, from 1 + cooling of it to 1 - cooling
-    repair: float | None = None  # how readily bits that other codes contradict are turned over, see diffusion/repair.py
+    repair: float | None = None  # share in what is decoded of what codes should be given the others, 0 to 1
     sampler: str | None = None  # name in unif2ace_core.diffusion.samplers.SAMPLERS
     negative: str | None = None  # what guidance leads away from: a text, "" or OPPOSITE
     best_of: int = 1  # pictures drawn for each that is kept; see tasks/choose.py
@@ -68,14 +72,15 @@ class GeneratedImage:
 
 
 def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOptions:
-    """Fill None fields from the model's config and check the rest.
+    """Fill None fields from the configs of model and codec, and check the rest.
 
     Raises:
         UserError: steps below 1, negative guidance or temperature, a rescale, cooling or repair that is no share, no
             such guidance schedule, a negative prompt without guidance, a choice among less than one picture, or among
             several by a model that reads no attributes.
     """
-    missing = {name: value for name, value in asdict(model.generation).items() if getattr(options, name) is None}
+    usual = asdict(model.generation) | {"repair": model.repair}
+    missing = {name: value for name, value in usual.items() if getattr(options, name) is None}
     full = replace(options, **missing)
     if full.steps is not None and full.steps < 1:
         raise UserError(f"--steps {full.steps} is below 1; use 8 to 32")
@@ -90,6 +95,10 @@ def resolve_options(model: LoadedModel, options: GenerateOptions) -> GenerateOpt
     check_best_of(model, full.best_of)
     if options.negative and not full.guidance:
         raise UserError("--negative acts through guidance, which is 0; give --guidance 3, or leave --negative out")
+    if full.repair and not model.repair:
+        logger.warning(
+            "the decoder of %s has not learned to draw what is expected of codes; --repair blurs", model.name
+        )
     return replace(full, guidance_schedule=str(parse_schedule(str(full.guidance_schedule))))
 
 
@@ -194,12 +203,23 @@ class PromptedSpan:
         return self.model.transformer.code_logits(self.run_span(codes)[codes == self.model.config.codes])
 
 
+class SampledCodes(NamedTuple):
+    """What was drawn for some requests."""
+
+    codes: Tensor  # (B, N)
+    expected: Tensor | None  # (B, N, bits) what the others make of each code, see diffusion/repair.py; None: not asked
+    cut: list[bool]  # whether each prompt was cut
+
+    def entries(self, model: LoadedModel, repair: float) -> Tensor:
+        """What to decode (B, N, bits): the codes' entries, with this share of the expected ones."""
+        drawn = entries(self.codes.clamp(0, model.codec.config.codes - 1), model.codec.config.bits)
+        return drawn if self.expected is None else drawn.lerp(self.expected, repair)
+
+
 @phase("compute: steps")
 @torch.inference_mode()
-def sample_codes(
-    model: LoadedModel, requests: Sequence[GenerateRequest], options: GenerateOptions
-) -> tuple[Tensor, list[bool]]:
-    """Codes (B, N) of the requests under resolved options, and whether each prompt was cut."""
+def sample_codes(model: LoadedModel, requests: Sequence[GenerateRequest], options: GenerateOptions) -> SampledCodes:
+    """Draw codes for the requests under resolved options, and look at them once more where there is repair."""
     config = model.config
     generators = [torch.Generator().manual_seed(request.seed % 2**63) for request in requests]
     noise = torch.stack([torch.randn(config.noise_tokens, config.noise_width, generator=g) for g in generators])
@@ -220,8 +240,8 @@ def sample_codes(
         grid=config.grid,
         device=model.device,
     )
-    codes = repaired(codes, span.unguided, config.codes, config.grid, float(options.repair or 0))
-    return codes, [len(prompt) > config.text_length for prompt in prompts]
+    expected = expected_entries(codes, span.unguided, config.codes, config.grid) if options.repair else None
+    return SampledCodes(codes, expected, [len(prompt) > config.text_length for prompt in prompts])
 
 
 def generate(
@@ -275,6 +295,6 @@ def decoded(
     model: LoadedModel, requests: Sequence[GenerateRequest], options: GenerateOptions
 ) -> tuple[Tensor, list[bool]]:
     """As `drawn`, one picture for each request."""
-    codes, cut = sample_codes(model, requests, options)
+    found = sample_codes(model, requests, options)
     with phase("compute: pixels"):
-        return model.codec.decode(codes), cut
+        return model.codec.decode_entries(found.entries(model, float(options.repair or 0))), found.cut

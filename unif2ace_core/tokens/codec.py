@@ -29,6 +29,7 @@ class CodecConfig:
     encoder_depths: tuple[int, ...] = (1, 2, 2)
     decoder_widths: tuple[int, ...] = (192, 160, 96, 48)  # at /16, /8, /4, /2
     decoder_depths: tuple[int, ...] = (2, 3, 2, 1)
+    repair: float = 0.0  # share of expected entries that the decoder has learned to draw (recipe `decoder`)
 
     @property
     def codes(self) -> int:
@@ -52,6 +53,11 @@ def indices(values: Tensor) -> Tensor:
     bits = values.shape[-1]
     powers = 2 ** torch.arange(bits - 1, -1, -1, device=values.device)
     return ((values > 0).long() * powers).sum(-1)
+
+
+def on_grid(values: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Entries (B, N, bits) as the map (B, bits, h, w) that decoders take."""
+    return values.transpose(1, 2).reshape(len(values), values.shape[-1], *grid)
 
 
 class Decoder(nn.Module):
@@ -115,9 +121,12 @@ class Codec(nn.Module):
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, N) -> images (B, 3, H, W) clamped to [-1, 1]."""
-        values = entries(codes, self.config.bits).transpose(1, 2)
-        values = values.reshape(len(codes), self.config.bits, *self.config.grid)
-        return self.decoder(values.to(self.to_bits.weight.dtype)).clamp(-1, 1)
+        return self.decode_entries(entries(codes, self.config.bits))
+
+    @torch.no_grad()
+    def decode_entries(self, values: Tensor) -> Tensor:
+        """As `decode`, of entries (B, N, bits) or means of them."""
+        return self.decoder(on_grid(values, self.config.grid).to(self.to_bits.weight.dtype)).clamp(-1, 1)
 
 
 def quantize(values: Tensor) -> Tensor:

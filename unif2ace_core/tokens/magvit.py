@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unif2ace_core.tokens.codec import entries, indices
+from unif2ace_core.tokens.codec import entries, indices, on_grid
 
 KIND = "magvit-v2"  # the `kind` that codec.json states
 EPS = 1e-6  # of the group norms
@@ -249,6 +249,10 @@ class MagvitV2(nn.Module):
         h, w = shape or self.config.grid
         if codes.shape[1] != h * w:
             raise ValueError(f"{codes.shape[1]} codes do not fill {h} x {w}; give shape=(rows, columns)")
-        values = entries(codes.clamp(0, self.config.codes - 1), self.config.bits).transpose(1, 2)
-        values = values.reshape(len(codes), self.config.bits, h, w)
-        return self.decoder(values.to(self.decoder.conv_in.weight.dtype)).clamp(-1, 1)
+        return self.decode_entries(entries(codes.clamp(0, self.config.codes - 1), self.config.bits), (h, w))
+
+    @torch.no_grad()
+    def decode_entries(self, values: Tensor, shape: tuple[int, int] | None = None) -> Tensor:
+        """As `decode`, of entries (B, N, bits) or means of them, which fill the shape."""
+        x = on_grid(values, shape or self.config.grid)
+        return self.decoder(x.to(self.decoder.conv_in.weight.dtype)).clamp(-1, 1)

@@ -32,7 +32,7 @@ def split_records(data: Path, split: str, sources: Sequence[str] | None = None) 
     return records
 
 
-def training_pixels(data: Path, records: Sequence[FaceRecord]) -> np.ndarray:
+def training_pixels(data: Path, records: Sequence[FaceRecord], pixels: int = 128) -> np.ndarray:
     """`aligned_pixels`, with a line in the log, because the first call for these records takes long."""
     logger.info("bringing %d photos to the training frame, unless the cache holds them", len(records))
-    return aligned_pixels(data, records)
+    return aligned_pixels(data, records, pixels)

@@ -94,8 +94,13 @@ def fingerprint(directory: Path, part: str) -> str:
         weights = directory / config.pop("path")
     if not weights.is_file():
         raise UserError(f"{weights} does not exist; make the part in {directory} again")
-    digest = hashlib.sha256(repr(sorted(config.items())).encode())
-    with weights.open("rb") as file:
+    return digest_of(repr(sorted(config.items())), weights)
+
+
+def digest_of(words: str, path: Path) -> str:
+    """Hash of words and a file, which may be larger than memory."""
+    digest = hashlib.sha256(words.encode())
+    with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

@@ -46,7 +46,6 @@ class GenerationDefaults:
     guidance_rescale: float = 0.0  # how far guided logits get the spread of unguided ones, 0 to 1; likewise
     cooling: float = 0.0  # how far temperature falls while sampling, 0 to 1; likewise
     negative: str = ""  # what guidance leads away from: a text, or data.opposite.OPPOSITE; likewise
-    repair: float = 0.0  # how readily bits of codes that others contradict are turned over, 0 to 1; likewise
 
 
 def config_json(name: str, model: ModelConfig, generation: GenerationDefaults) -> str:
@@ -78,6 +77,11 @@ class LoadedModel:
     face: FaceEncoder | InsightFaceEncoder | None = None
     locator: Locator | None = None
     quantization: str | None = None  # int8 or nf4 where the transformer's weights are rounded
+
+    @property
+    def repair(self) -> float:
+        """Share of expected entries that the codec's decoder has learned to draw, see diffusion/repair.py."""
+        return self.codec.config.repair if isinstance(self.codec, Codec) else 0.0
 
     @cached_property
     def decoder(self) -> TokenDecoder | None:

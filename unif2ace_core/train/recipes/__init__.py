@@ -7,5 +7,6 @@ RECIPES = {
     "face": "unif2ace_core.train.recipes.face",
     "locate": "unif2ace_core.train.recipes.locate",
     "model": "unif2ace_core.train.recipes.model",
+    "decoder": "unif2ace_core.train.recipes.decoder",
     "judge": "unif2ace_core.train.recipes.judge",
 }

@@ -19,15 +19,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from unif2ace_core.data.sets import preferred_sources
 from unif2ace_core.evaluate.metrics import psnr
-from unif2ace_core.experts.tower import ConvTower
 from unif2ace_core.tokens.codec import Codec, CodecConfig, entropy_terms, quantize, to_image_tensor
 from unif2ace_core.train.options import TrainConfig, as_path, check_range
+from unif2ace_core.train.pictures import (
+    Critic,
+    adversarial_terms,
+    centre_weights,
+    feature_distance,
+    perceptual_tower,
+    pixel_terms,
+)
 from unif2ace_core.train.processes import Part, device_of
 from unif2ace_core.train.records import split_records, training_pixels
 from unif2ace_core.weights.parts import load_part, save_part
@@ -61,7 +66,6 @@ class CodecTrainConfig(TrainConfig):
 
 
 CONFIG = CodecTrainConfig
-_FACE_SPREAD = 0.2  # standard deviation of the face's place, in sides of the frame
 
 
 class CodecTask:
@@ -76,14 +80,15 @@ class CodecTask:
         self.codec = load_part(start, "codec", Codec, CodecConfig) if start else Codec(CodecConfig(bits=config.bits))
         self.codec.train().requires_grad_(True)
         self.module = nn.ModuleDict({"codec": self.codec}).to(memory_format=torch.channels_last)
-        if config.adversarial:
-            self.module["critic"] = ConvTower((32, 64, 96), (1, 1, 1))
-            self.module["verdict"] = nn.Conv2d(96, 1, 1)
+        self.critic = Critic() if config.adversarial else None
+        if self.critic is not None:
+            self.module["critic"] = self.critic
         if config.freeze_encoder:
             for part in (self.codec.encoder, self.codec.encoder_mix, self.codec.to_bits):
                 part.requires_grad_(False)
         self.weight = centre_weights(self.codec.config.pixels, config.centre_weight)
-        self.features = perceptual_tower(as_path(config.perceptual))
+        perceptual = as_path(config.perceptual)
+        self.features = perceptual_tower(perceptual) if perceptual else None
         sources = preferred_sources(data, config.sources)
         train, held_out = (split_records(data, split, sources) for split in ("train", "val"))
         self.pixels, self.val = training_pixels(data, train), training_pixels(data, held_out)
@@ -102,23 +107,21 @@ class CodecTask:
     def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         values = self.codec.project(batch)
         restored = self.codec.decoder(quantize(values))
-        terms = self.pixel_terms(restored, batch)
+        pixels, edges = pixel_terms(restored, batch, self.weight)
+        terms = {"l1": pixels.mean(), "edge": self.config.edge_weight * edges.mean()}
         if not self.config.freeze_encoder:
             terms |= self.code_terms(values, generator)
         if self.features is not None:
-            terms["perceptual"] = self.config.perceptual_weight * self.perceptual(restored, batch)
-        if self.config.adversarial:
-            terms |= self.adversarial_terms(restored, batch)
+            tower = self.features.to(batch.device)
+            with torch.no_grad():
+                wanted = tower.maps(batch)
+            terms["perceptual"] = self.config.perceptual_weight * feature_distance(tower.maps(restored), wanted).mean()
+        if self.critic is not None:
+            terms["critic"], fooled = adversarial_terms(self.critic, batch, restored)
+            terms["adversarial"] = self.config.adversarial * fooled
         total = torch.stack([term.float() for term in terms.values()]).sum()
         metrics = {name: float(term.detach()) for name, term in terms.items()}
         return total, metrics | {"psnr": float(psnr(restored.detach().float(), batch).mean())}
-
-    def pixel_terms(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """L1 on pixels and on horizontal and vertical differences, the face weighing more than what is around it."""
-        weight, error = self.weight.to(target.device), restored - target
-        dx = (error.diff(dim=3).abs() * weight[:, 1:]).mean()
-        dy = (error.diff(dim=2).abs() * weight[1:]).mean()
-        return {"l1": (error.abs() * weight).mean(), "edge": self.config.edge_weight * (dx + dy)}
 
     def code_terms(self, values: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Commitment and LFQ's entropy loss (MAGVIT-v2, section 3.1)."""
@@ -129,27 +132,6 @@ class CodecTask:
         return {
             "commit": self.config.commit_weight * commit,
             "entropy": self.config.entropy_weight * (single - self.config.diversity * book),
-        }
-
-    def perceptual(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Mean distance of channel-normalised features of the frozen tower."""
-        if self.features is None:
-            return restored.new_zeros(())
-        tower = self.features.to(target.device)
-        with torch.no_grad():
-            wanted = tower.maps(target)
-        pairs = zip(tower.maps(restored), wanted, strict=True)
-        return torch.stack([(_unit(a) - _unit(b)).square().sum(1).mean() for a, b in pairs]).mean()
-
-    def adversarial_terms(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Hinge losses; the decoder's term sees the critic's weights as constants, so one optimizer serves both."""
-        critic = nn.Sequential(self.module["critic"], self.module["verdict"])
-        real, fake = critic(target), critic(restored.detach())
-        constants = {name: value.detach() for name, value in critic.named_parameters()}
-        fooled = functional_call(critic, constants, (restored,))
-        return {
-            "critic": 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean()),
-            "adversarial": -self.config.adversarial * fooled.mean(),
         }
 
     def evaluate(self) -> dict[str, float]:
@@ -165,29 +147,6 @@ class CodecTask:
 
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
         save_part(directory, "codec", self.codec, self.codec.config)
-
-
-def centre_weights(pixels: int, ratio: float) -> Tensor:
-    """(pixels, pixels) of mean 1: a Gaussian bump on the face, `ratio` times as high as the border."""
-    distance = (torch.arange(pixels) + 0.5) / pixels - 0.5
-    bump = torch.exp(-(distance / _FACE_SPREAD).square() / 2)
-    weight = 1 + (ratio - 1) * bump[:, None] * bump
-    return weight / weight.mean()
-
-
-def _unit(features: Tensor) -> Tensor:
-    """Features scaled to unit length along channels."""
-    return features.float() / (features.float().square().sum(1, keepdim=True) + 1e-6).sqrt()
-
-
-def perceptual_tower(directory: Path | None) -> ConvTower | None:
-    """The frozen image tower of a clip export, or None."""
-    if directory is None:
-        return None
-    from unif2ace_core.experts.clip import load_clip
-
-    tower = load_clip(directory).tower
-    return tower.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
 
 def build(config: CodecTrainConfig, data: Path, output: Path) -> CodecTask:

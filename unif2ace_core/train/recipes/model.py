@@ -110,7 +110,6 @@ class ModelTrainConfig(TrainConfig):
     sampling_steps: int | None = None
     temperature: float | None = None
     cooling: float | None = None
-    repair: float | None = None
     sampler: str | None = None
     guidance_schedule: str | None = None
     guidance_rescale: float | None = None
@@ -123,7 +122,7 @@ class ModelTrainConfig(TrainConfig):
             check_choice(self, name, known)
         shares = ("t2i_share", "drawn_share", "plain_share", "long_share", "condition_dropout", "expert_dropout")
         check_range(self, (*shares, "start_share", "explore_start", "explore_end", "describe_sure"), 0, 1)
-        check_range(self, ("guidance_rescale", "cooling", "repair"), 0, 1)
+        check_range(self, ("guidance_rescale", "cooling"), 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity", "prompt_budget"), 0)
         parse_factors(self.ask_more)
@@ -422,7 +421,6 @@ def generation_defaults(config: ModelTrainConfig) -> GenerationDefaults:
         "guidance": config.guidance,
         "temperature": config.temperature,
         "cooling": config.cooling,
-        "repair": config.repair,
         "sampler": config.sampler,
         "guidance_schedule": config.guidance_schedule,
         "guidance_rescale": config.guidance_rescale,
