@@ -29,7 +29,7 @@ class CodecConfig:
     encoder_depths: tuple[int, ...] = (1, 2, 2)
     decoder_widths: tuple[int, ...] = (192, 160, 96, 48)  # at /16, /8, /4, /2
     decoder_depths: tuple[int, ...] = (2, 3, 2, 1)
-    repair: float = 0.0  # share of expected entries that the decoder has learned to draw (recipe `decoder`)
+    repair: float = 0.0  # share of expected entries in what is decoded; 0: none were learned (recipe `decoder`)
 
     @property
     def codes(self) -> int:

@@ -2,7 +2,7 @@
 
 A restored picture is held against its photo by pixels, by the differences of neighbours, and by the maps of the CLIP
 expert's tower, which knows glasses and smiles. Where there is no photo to hold it against, a critic judges
-(Goodfellow et al., 2014), by patches and by the frozen tower's maps (Sauer et al., 2021, arXiv:2111.01007).
+(Goodfellow et al., 2014).
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from torch.func import functional_call
 from unif2ace_core.experts.tower import ConvTower
 
 _FACE_SPREAD = 0.2  # standard deviation of the face's place, in sides of the frame
-OWN_WIDTHS = (32, 64, 128)  # channels of the critic's own layers, each of half the resolution
-HEAD_WIDTH = 64  # channels of its heads on the tower's maps
+CRITIC_WIDTHS = (32, 64, 128)  # channels of the critic's layers, each of half the resolution
 GAIN = 4.0  # its verdicts move so many times as far in a step, lest the decoder outruns it
 SHIFT = 8  # pixels
 
@@ -61,28 +60,22 @@ def _unit(features: Tensor) -> Tensor:
 
 
 class Critic(nn.Module):
-    """Verdicts on patches: of own convolutions (PatchGAN, Isola et al., 2017) and of heads on a frozen tower's maps."""
+    """Verdicts on patches of pictures (PatchGAN, Isola et al., 2017)."""
 
-    def __init__(self, widths: Sequence[int] = ()) -> None:
-        """`widths` of the frozen tower's maps, none without one."""
+    def __init__(self) -> None:
         super().__init__()
         # windows overlap: a critic of patches side by side lets through, even asks for, a grid of them
-        own = [_layer(a, b, 4, stride=2) for a, b in pairwise((3, *OWN_WIDTHS))]
-        self.own = nn.Sequential(*own, nn.Conv2d(OWN_WIDTHS[-1], 1, 3, padding=1))
-        self.heads = nn.ModuleList(
-            nn.Sequential(_layer(width, HEAD_WIDTH, 1), _layer(HEAD_WIDTH, HEAD_WIDTH, 3), nn.Conv2d(HEAD_WIDTH, 1, 1))
-            for width in widths
-        )
+        layers = [_layer(a, b) for a, b in pairwise((3, *CRITIC_WIDTHS))]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(CRITIC_WIDTHS[-1], 1, 3, padding=1))
 
-    def forward(self, images: Tensor, maps: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Pictures (B, 3, H, W) and the frozen tower's maps of them -> verdicts (B, 1, h, w), above 0 for photos."""
-        found = [self.own(images), *(head(m) for head, m in zip(self.heads, maps, strict=True))]
-        return [GAIN * verdict for verdict in found]
+    def forward(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) -> verdicts (B, 1, H/8, W/8), above 0 for photos."""
+        return GAIN * self.layers(images)
 
 
-def _layer(width: int, wider: int, kernel: int, stride: int = 1) -> nn.Module:
-    """A convolution, its normalisation and nonlinearity."""
-    convolution = nn.Conv2d(width, wider, kernel, stride=stride, padding=(kernel - 1) // 2)
+def _layer(width: int, wider: int) -> nn.Module:
+    """A convolution to half the resolution, its normalisation and nonlinearity."""
+    convolution = nn.Conv2d(width, wider, 4, stride=2, padding=1)
     return nn.Sequential(convolution, nn.GroupNorm(8, wider), nn.LeakyReLU(0.2))
 
 
@@ -96,20 +89,14 @@ def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     return F.pad(images, (SHIFT,) * 4, mode="reflect")[:, :, dy : dy + h, dx : dx + w]
 
 
-def adversarial_terms(
-    critic: Critic, real: Tensor, fake: Tensor, real_maps: Sequence[Tensor] = (), fake_maps: Sequence[Tensor] = ()
-) -> tuple[Tensor, Tensor]:
+def adversarial_terms(critic: Critic, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """The critic's hinge loss, and the decoder's, to which the critic is constant: one optimizer serves both.
 
     Args:
         critic: what judges.
         real: photos (B, 3, H, W).
         fake: pictures, with their graph.
-        real_maps: the frozen tower's maps of the photos.
-        fake_maps: of the pictures, with their graph.
     """
-    seen = critic(real, real_maps), critic(fake.detach(), [m.detach() for m in fake_maps])
-    hinges = [0.5 * (F.relu(1 - r).mean() + F.relu(1 + f).mean()) for r, f in zip(*seen, strict=True)]
+    own = 0.5 * (F.relu(1 - critic(real)).mean() + F.relu(1 + critic(fake.detach())).mean())
     constants = {name: value.detach() for name, value in critic.named_parameters()}
-    fooled = functional_call(critic, constants, (fake, fake_maps))
-    return torch.stack(hinges).mean(), -torch.stack([verdict.float().mean() for verdict in fooled]).mean()
+    return own, -functional_call(critic, constants, (fake,)).float().mean()

@@ -80,7 +80,7 @@ class LoadedModel:
 
     @property
     def repair(self) -> float:
-        """Share of expected entries that the codec's decoder has learned to draw, see diffusion/repair.py."""
+        """Share of expected entries in what is decoded, unless told otherwise, see diffusion/repair.py."""
         return self.codec.config.repair if isinstance(self.codec, Codec) else 0.0
 
     @cached_property

@@ -57,15 +57,15 @@ class DecoderTrainConfig(TrainConfig):
     max_gradient_norm: float = 5.0
     ema: float = 0.998
     sources: tuple[str, ...] = ("celebahq", "ffhq")  # whose photos are learned; all if none is there
-    photos: int = 4096  # photos with what the model expects of their codes
-    drawn: int = 2048  # pictures drawn from captions
+    photos: int = 2048  # photos with what the model expects of their codes
+    drawn: int = 1024  # pictures drawn from captions
     sampling_steps: int = 14  # in which they are drawn
-    drawn_share: float = 0.34  # of a step's rows
+    drawn_share: float = 0.4  # of a step's rows
     repair: float = 0.5  # share of the expected entries in what is decoded
     plain_share: float = 0.3  # of the photos with their own codes: decoded from these alone, as `codec.decode` does
     centre_weight: float = 3.0  # how many times as much as the border the middle of the frame counts in pixels
     perceptual_weight: float = 0.7
-    adversarial: float = 0.05  # weight of the critic's opinion
+    adversarial: float = 0.03  # weight of the critic's opinion
     keep_weight: float = 0.3  # of the L1 between mean colours of drawn cells and the start's, lest they drift
 
     def __post_init__(self) -> None:
@@ -97,10 +97,9 @@ class DecoderTask:
         self.codec, self.start = (load_part(self.directory, "codec", Codec, CodecConfig) for _ in range(2))
         self.codec.decoder.train().requires_grad_(True)
         self.tower, side = perceptual_tower(self.directory), self.codec.config.pixels
-        maps = self.tower.maps(torch.zeros(1, 3, side, side))
-        critic = Critic([each.shape[1] for each in maps])
-        self.module = nn.ModuleDict({"codec": self.codec, "critic": critic}).to(memory_format=torch.channels_last)
-        self.critic, self.weight = critic, centre_weights(side, config.centre_weight)
+        self.critic = Critic()
+        self.module = nn.ModuleDict({"codec": self.codec, "critic": self.critic}).to(memory_format=torch.channels_last)
+        self.weight = centre_weights(side, config.centre_weight)
         sources = preferred_sources(data, config.sources)
         records, held_out = (split_records(data, split, sources) for split in ("train", "val"))
         self.pixels, self.val = (training_pixels(data, each, side) for each in (records, held_out))
@@ -152,12 +151,11 @@ class DecoderTask:
         restored, drawn = pictures.split([len(target), len(pictures) - len(target)])
         moved = shifted(torch.cat([target, pictures]), generator)
         photos, made = moved.split([len(target), len(pictures)])
-        maps = tower.maps(made)
         with torch.no_grad():
             wanted = tower.maps(photos)
         pixels, edges = pixel_terms(restored, target, self.weight)
-        apart = feature_distance([each[: len(target)] for each in maps], wanted)
-        judged, fooled = adversarial_terms(self.critic, photos, made, wanted, maps)
+        apart = feature_distance(tower.maps(made[: len(target)]), wanted)
+        judged, fooled = adversarial_terms(self.critic, photos, made)
         terms = {
             "l1": (counts * pixels).mean(),
             "edge": (counts * edges).mean(),
