@@ -86,11 +86,12 @@ class Maker:
         """The first `count` rows of a kind's lots, each read from the cache or made and kept there."""
         lots = []
         for start in range(0, count, LOT):
-            path = cache_directory() / f"{kind}-{self.key}-{start // LOT:05d}.safetensors"
+            batches = -(-min(LOT, count - start) // BATCH)
+            path = cache_directory() / f"{kind}-{self.key}-{start:06d}-{batches * BATCH}.safetensors"
             if not path.exists():
                 logger.info("%s: %d of %d rows, once for all runs", kind, start, count)
                 rng = random.Random(f"{kind} {self.seed} {start}")
-                save_tensors(path, joined([make(rng, BATCH) for _ in range(LOT // BATCH)]))
+                save_tensors(path, joined([make(rng, BATCH) for _ in range(batches)]))
             lots.append(load_tensors(path))
         return {name: rows[:count] for name, rows in joined(lots).items()}
 
