@@ -25,12 +25,14 @@ from unif2ace_core.train.recipes.decoder import DecoderTask, DecoderTrainConfig,
 SETTINGS = {"photos": 8, "drawn": 4, "sampling_steps": 1, "batch_size": 12, "drawn_share": 0.25}
 
 
-@pytest.fixture
-def task(embedded: Path, made_up_faces: Path, own_cache: None, monkeypatch: pytest.MonkeyPatch) -> DecoderTask:
+@pytest.fixture(scope="module")
+def task(embedded: Path, made_up_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> DecoderTask:
     """The recipe on the embedded model and made-up faces, in lots of four rows."""
-    monkeypatch.setattr(material, "LOT", 4)
-    monkeypatch.setattr(material, "BATCH", 4)
-    return DecoderTask(DecoderTrainConfig(init=str(embedded), plain_share=1.0, **SETTINGS), made_up_faces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(material, "LOT", 4)
+        patch.setattr(material, "BATCH", 4)
+        return DecoderTask(DecoderTrainConfig(init=str(embedded), plain_share=1.0, **SETTINGS), made_up_faces)
 
 
 def test_photos_of_their_own_codes_are_decoded_from_these_alone_and_count_fully(task: DecoderTask) -> None:
