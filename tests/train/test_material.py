@@ -5,7 +5,6 @@ pytest tests/train/test_material.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,23 +14,19 @@ from unif2ace_core.data.pixels import aligned_pixels
 from unif2ace_core.data.sources import read_records
 from unif2ace_core.train import material
 from unif2ace_core.train.material import MOST_REDRAWN, Maker, drawn_anew, maker
-from unif2ace_core.weights.resolve import LoadedModel, load_model
+from unif2ace_core.weights.resolve import load_model
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
-def made(embedded: Path, made_up_faces: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Maker]:
+def made(embedded: Path, made_up_faces: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
     """A maker of the embedded model, in lots of four rows."""
     monkeypatch.setattr(material, "LOT", 4)
     monkeypatch.setattr(material, "BATCH", 2)
     records = [record for record in read_records(made_up_faces) if record.split == "train"]
     loaded = load_model(str(embedded), device="cpu", parts=())
-    yield maker(loaded, made_up_faces, records, aligned_pixels(made_up_faces, records), 2, 0)
-
-
-def span_of(model: LoadedModel, made: Maker) -> material.PromptedSpan:
-    return made.span(["a smiling woman", "a man"], torch.Generator().manual_seed(0))
+    return maker(loaded, made_up_faces, records, aligned_pixels(made_up_faces, records), 2, 0)
 
 
 def test_lots_are_made_once_and_cut_to_the_count(made: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +49,8 @@ def test_drawings_come_with_what_was_expected_of_them(made: Maker) -> None:
 
 
 def test_as_many_codes_are_drawn_anew_as_said_and_the_others_stay(made: Maker) -> None:
-    span, generator = span_of(made.model, made), torch.Generator().manual_seed(1)
+    span = made.span(["a smiling woman", "a man"], torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
     codes = torch.zeros(2, 64, dtype=torch.long)
     with torch.inference_mode():
         found = drawn_anew(codes, span, torch.tensor([0.0, MOST_REDRAWN]), generator)

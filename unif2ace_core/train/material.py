@@ -34,7 +34,7 @@ from unif2ace_core.tasks.generate import (
     sample_codes,
     seen_text,
 )
-from unif2ace_core.tokens.codec import to_image_tensor
+from unif2ace_core.train.records import photo_batch
 from unif2ace_core.weights.parts import digest_of, fingerprint
 from unif2ace_core.weights.resolve import LoadedModel
 from unif2ace_core.weights.store import load_tensors, save_tensors
@@ -100,9 +100,8 @@ class Maker:
         """See `of_photos`; one half as they are, of the others up to `MOST_REDRAWN` are drawn anew, all at once."""
         rows = rng.choices(range(len(self.records)), k=count)
         generator = torch.Generator().manual_seed(rng.randrange(2**63))
-        images = to_image_tensor(torch.from_numpy(self.photos[np.array(rows)]))
         mirrored = torch.rand(count, generator=generator) < 0.5
-        images[mirrored] = images[mirrored].flip(3)
+        images = photo_batch(self.photos, torch.tensor(rows), mirrored)
         span = self.span(self.captions(rows, rng), generator)
         redrawn = torch.rand(count, generator=generator).mul(2).sub(1).clamp_min(0) * MOST_REDRAWN
         codes = drawn_anew(self.model.codec.encode(images.to(self.model.device)), span, redrawn, generator)

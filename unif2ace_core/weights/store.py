@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -69,6 +70,12 @@ def write_text_atomic(path: Path, text: str) -> None:
     """Write `text` as UTF-8; the file is either the old one or the whole new one."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def copy_into(directory: Path, file: Path) -> None:
+    """Copy a file into a directory, where it is either the old one or the whole new one."""
+    with replacing(directory / file.name) as temporary:
+        shutil.copyfile(file, temporary)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -34,7 +34,7 @@ from unif2ace_core.train.pictures import (
     pixel_terms,
 )
 from unif2ace_core.train.processes import Part, device_of
-from unif2ace_core.train.records import split_records, training_pixels
+from unif2ace_core.train.records import photo_batch, split_records, training_pixels
 from unif2ace_core.weights.parts import load_part, save_part
 
 
@@ -99,10 +99,8 @@ class CodecTask:
     def batch(self, step: int, part: Part) -> Tensor:
         """(B, 3, H, W) in [-1, 1], half of them mirrored."""
         rows = torch.randint(len(self.pixels), (part.rows(self.config.batch_size),), generator=part.own)
-        images = to_image_tensor(torch.from_numpy(self.pixels[np.sort(rows.numpy())]))
-        mirrored = torch.rand(len(images), generator=part.own) < 0.5
-        images[mirrored] = images[mirrored].flip(3)
-        return images.contiguous(memory_format=torch.channels_last)
+        mirrored = torch.rand(len(rows), generator=part.own) < 0.5
+        return photo_batch(self.pixels, rows.sort().values, mirrored).contiguous(memory_format=torch.channels_last)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         values = self.codec.project(batch)

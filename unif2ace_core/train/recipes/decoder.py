@@ -10,7 +10,6 @@ Codes stay as they are. `init=` is the whole model, and the CLIP expert in it le
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,10 +36,10 @@ from unif2ace_core.train.pictures import (
     shifted,
 )
 from unif2ace_core.train.processes import Part, device_of
-from unif2ace_core.train.records import split_records, training_pixels
+from unif2ace_core.train.records import photo_batch, split_records, training_pixels
 from unif2ace_core.weights.parts import load_part, save_part
 from unif2ace_core.weights.resolve import codec_config, load_model
-from unif2ace_core.weights.store import replacing
+from unif2ace_core.weights.store import copy_into
 
 CELL = 16  # pixels a side that one code stands for
 
@@ -94,7 +93,7 @@ class DecoderTask:
             raise UserError("recipe decoder needs init=DIR, a model's folder")
         self.config, self.directory = config, directory.resolve()  # `mini` is a folder here, not the embedded model
         check_model(self.directory)
-        self.codec, self.start = (load_part(self.directory, "codec", Codec, CodecConfig) for _ in range(2))
+        self.codec = load_part(self.directory, "codec", Codec, CodecConfig)
         self.codec.decoder.train().requires_grad_(True)
         self.tower, side = perceptual_tower(self.directory), self.codec.config.pixels
         self.critic = Critic()
@@ -104,6 +103,7 @@ class DecoderTask:
         records, held_out = (split_records(data, split, sources) for split in ("train", "val"))
         self.pixels, self.val = (training_pixels(data, each, side) for each in (records, held_out))
         model = load_model(str(self.directory), parts=())
+        self.start = model.codec.decoder
         made = maker(model, data, records, self.pixels, config.sampling_steps, config.seed)
         self.photos, self.drawn = made.of_photos(config.photos), made.of_drawings(config.drawn)
 
@@ -123,7 +123,7 @@ class DecoderTask:
         share = torch.where(plain & (redrawn == 0), 0.0, self.config.repair)
         others = torch.randint(len(self.drawn["codes"]), (drawn,), generator=part.own)
         return {
-            "photos": self.photos_of(chosen),
+            "photos": self.photos_of(chosen).contiguous(memory_format=torch.channels_last),
             "restored": self.mixed(self.photos, chosen, share),
             "counts": 1 - redrawn,
             "drawn": self.mixed(self.drawn, others, torch.full((drawn,), self.config.repair)),
@@ -132,10 +132,7 @@ class DecoderTask:
 
     def photos_of(self, chosen: Tensor) -> Tensor:
         """Photos (P, 3, H, W) in [-1, 1] of rows of the material, mirrored where they were."""
-        images = to_image_tensor(torch.from_numpy(self.pixels[self.photos["row"][chosen].numpy()]))
-        mirrored = self.photos["mirrored"][chosen]
-        images[mirrored] = images[mirrored].flip(3)
-        return images.contiguous(memory_format=torch.channels_last)
+        return photo_batch(self.pixels, self.photos["row"][chosen], self.photos["mirrored"][chosen])
 
     def mixed(self, material: Mapping[str, Tensor], chosen: Tensor, share: Tensor) -> Tensor:
         """Entries (P, bits, h, w) of rows of the material, `share` (P,) of each as expected."""
@@ -171,7 +168,7 @@ class DecoderTask:
     def drift(self, drawn: Tensor, kept: Tensor) -> Tensor:
         """How far mean colours of the cells of pictures (P, 3, H, W) are from those that the start gives entries."""
         with torch.no_grad():
-            before = self.start.to(kept.device).decoder(kept)
+            before = self.start.to(kept.device)(kept)
         return (F.avg_pool2d(drawn, CELL) - F.avg_pool2d(before, CELL)).abs().mean()
 
     def evaluate(self) -> dict[str, float]:
@@ -186,8 +183,7 @@ class DecoderTask:
         """The whole model of `init=` with this decoder, whose config says how far it has learned to repair."""
         for file in self.directory.iterdir():
             if file.suffix in (".safetensors", ".json") and file.stem != "codec":
-                with replacing(directory / file.name) as temporary:
-                    shutil.copyfile(file, temporary)
+                copy_into(directory, file)
         save_part(directory, "codec", self.codec, replace(self.codec.config, repair=self.config.repair))
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +50,7 @@ from unif2ace_core.train.texts import corpus, parse_factors
 from unif2ace_core.weights.configs import from_dict, read_json
 from unif2ace_core.weights.parts import in_fp16
 from unif2ace_core.weights.resolve import GenerationDefaults, codec_config, config_json
-from unif2ace_core.weights.store import load_module, load_tensors, replacing, save_tensors, write_text_atomic
+from unif2ace_core.weights.store import copy_into, load_module, load_tensors, save_tensors, write_text_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -239,8 +238,7 @@ def copy_parts(parts: Mapping[str, Path | None], directory: Path) -> None:
     for setting, folder in parts.items():
         for file in folder.iterdir() if folder else ():
             if file.stem == PART_FILES[setting] and file.suffix in (".safetensors", ".json"):
-                with replacing(directory / file.name) as temporary:
-                    shutil.copyfile(file, temporary)
+                copy_into(directory, file)
 
 
 class ModelTask:

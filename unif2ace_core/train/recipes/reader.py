@@ -9,7 +9,6 @@ tower goes along where it is there. The export's last token is the summary's evi
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from unif2ace_core.train.processes import Part, device_of
 from unif2ace_core.train.recipes.clip import TEXT_TOKENIZER, TEXT_WEIGHTS, features_report, label_factors
 from unif2ace_core.train.records import split_records
 from unif2ace_core.weights.parts import save_part
+from unif2ace_core.weights.store import copy_into
 
 SAMPLE = 8192  # most photos that spreads are measured on
 BATCH = 1024  # photos read together where nothing is learned
@@ -146,7 +146,7 @@ class ReaderTask:
         save_part(directory, "clip", self.encoder, self.encoder.config)
         for name in (TEXT_WEIGHTS, TEXT_TOKENIZER):  # recipe `clip` goes on with them
             if (self.directory / name).exists():
-                shutil.copyfile(self.directory / name, directory / name)
+                copy_into(directory, self.directory / name)
 
 
 def tensor(rows: np.ndarray) -> Tensor:
