@@ -212,7 +212,7 @@ class SampledCodes(NamedTuple):
 
     def entries(self, model: LoadedModel, repair: float) -> Tensor:
         """What to decode (B, N, bits): the codes' entries, with this share of the expected ones."""
-        drawn = entries(self.codes.clamp(0, model.codec.config.codes - 1), model.codec.config.bits)
+        drawn = entries(self.codes, model.codec.config.bits)
         return drawn if self.expected is None else drawn.lerp(self.expected, repair)
 
 
