@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unif2ace_core.diffusion.repair import LOTS, expected_entries, lots
+from unif2ace_core.diffusion.repair import LOTS, expected_entries, lots, repaired
 from unif2ace_core.diffusion.samplers import Posterior
 from unif2ace_core.tokens.codec import entries
 
@@ -56,3 +56,11 @@ def test_every_code_is_judged_once_by_codes_as_they_were_drawn(grid: tuple[int, 
 def test_codes_that_are_no_rows_of_bits_are_refused() -> None:
     with pytest.raises(ValueError, match="power of two"):
         expected_entries(drawn() % 10, lambda x: torch.zeros(int((x == 10).sum()), 10), 10, GRID)
+
+
+def test_what_is_decoded_lies_between_what_was_drawn_and_what_is_expected_row_by_row() -> None:
+    codes, expected = torch.tensor([[0, 3], [0, 3]]), torch.full((2, 2, 2), 0.5)
+    found = repaired(codes, expected, torch.tensor([0.0, 0.5]))
+    torch.testing.assert_close(found[0], torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+    torch.testing.assert_close(found[1], torch.tensor([[-0.25, -0.25], [0.75, 0.75]]))
+    torch.testing.assert_close(repaired(codes, expected, 1.0), expected)

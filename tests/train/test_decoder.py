@@ -37,7 +37,8 @@ def task(embedded: Path, made_up_faces: Path, tmp_path_factory: pytest.TempPathF
 
 def test_photos_of_their_own_codes_are_decoded_from_these_alone_and_count_fully(task: DecoderTask) -> None:
     batch = task.batch(0, step_part(0, 0, 0, 1))
-    assert [len(batch[name]) for name in ("photos", "restored", "counts", "drawn", "kept")] == [9, 9, 9, 3, 3]
+    rows = {"photos": 9, "real": 9, "restored": 9, "counts": 9, "drawn": 3, "kept": 3}
+    assert {name: len(values) for name, values in batch.items()} == rows
     own = batch["counts"] == 1
     assert own.any() and not own.all()
     assert (batch["restored"][own].abs() == 1).all()

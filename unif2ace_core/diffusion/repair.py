@@ -45,6 +45,16 @@ def expected_entries(codes: Tensor, posterior: Posterior, size: int, grid: tuple
     return found
 
 
+def repaired(codes: Tensor, expected: Tensor, share: Tensor | float) -> Tensor:
+    """What to decode of codes (B, N) and of what is expected there (B, N, bits): entries (B, N, bits).
+
+    `share`, of what is expected, is one for all or one for each row (B,).
+    """
+    own = entries(codes.long(), expected.shape[-1])
+    shares = torch.as_tensor(share, device=own.device).reshape(-1, 1, 1)
+    return own.lerp(expected.to(own), shares)
+
+
 def lots(grid: tuple[int, int], device: torch.device) -> list[Tensor]:
     """Masks (N,) of the grid's quarters; codes of one are two rows or columns apart. Empty ones are left out."""
     rows, columns = (torch.arange(side, device=device) % 2 for side in grid)

@@ -21,7 +21,7 @@ from torch import Tensor
 from unif2ace_core.config import Group
 from unif2ace_core.data.opposite import OPPOSITE, opposite
 from unif2ace_core.diffusion.guidance import Constant, GuidanceSchedule, parse_schedule, rescaled
-from unif2ace_core.diffusion.repair import expected_entries
+from unif2ace_core.diffusion.repair import expected_entries, repaired
 from unif2ace_core.diffusion.samplers import ProgressPosterior, sample
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.cache import KeyValueCache
@@ -212,8 +212,9 @@ class SampledCodes(NamedTuple):
 
     def entries(self, model: LoadedModel, repair: float) -> Tensor:
         """What to decode (B, N, bits): the codes' entries, with this share of the expected ones."""
-        drawn = entries(self.codes, model.codec.config.bits)
-        return drawn if self.expected is None else drawn.lerp(self.expected, repair)
+        if self.expected is None:
+            return entries(self.codes, model.codec.config.bits)
+        return repaired(self.codes, self.expected, repair)
 
 
 @phase("compute: steps")

@@ -17,13 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unif2ace_core.data.sets import preferred_sources
 from unif2ace_core.evaluate.metrics import psnr
-from unif2ace_core.tokens.codec import Codec, CodecConfig, entropy_terms, quantize, to_image_tensor
+from unif2ace_core.tokens.codec import Codec, CodecConfig, entropy_terms, quantize
 from unif2ace_core.train.options import TrainConfig, as_path, check_range
 from unif2ace_core.train.pictures import (
     Critic,
@@ -32,8 +31,9 @@ from unif2ace_core.train.pictures import (
     feature_distance,
     perceptual_tower,
     pixel_terms,
+    restoration,
 )
-from unif2ace_core.train.processes import Part, device_of
+from unif2ace_core.train.processes import Part
 from unif2ace_core.train.records import photo_batch, split_records, training_pixels
 from unif2ace_core.weights.parts import load_part, save_part
 
@@ -134,14 +134,8 @@ class CodecTask:
 
     def evaluate(self) -> dict[str, float]:
         """PSNR and share of the codebook in use, over at most 512 held-out photos."""
-        device = device_of(self.codec)
-        errors, seen = [], []
-        for images in torch.from_numpy(np.array(self.val[:512])).split(64):
-            target = to_image_tensor(images).to(device)
-            codes = self.codec.encode(target)
-            errors.append(float(psnr(self.codec.decode(codes), target).mean()))
-            seen.append(codes)
-        return {"val_psnr": round(float(np.mean(errors)), 3), "codes_used": float(torch.cat(seen).unique().numel())}
+        errors, codes = restoration(self.codec, self.val[:512])
+        return {"val_psnr": round(float(errors.mean()), 3), "codes_used": float(codes.unique().numel())}
 
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
         save_part(directory, "codec", self.codec, self.codec.config)

@@ -3,8 +3,9 @@
     unif2ace train decoder --data DATA --output runs/decoder init=unif2ace_core/assets/mini
 
 Codes that a model draws fit together less well than those of photos, and a decoder that knows those alone draws smears.
-This one gets half of each drawn code and half of what the model expects there (diffusion/repair.py). It restores photos
-from their own codes, some of them drawn anew, and makes what was drawn from captions look like photos to a critic.
+This one gets a share of each drawn code and the rest of what the model expects there (diffusion/repair.py). It restores
+photos from their own codes, some of them drawn anew, and makes what was drawn from captions look like photos to a
+critic, which sees patches sharply and, through the CLIP expert's tower, whole faces softly.
 Codes stay as they are. `init=` is the whole model, and the CLIP expert in it lends its tower to the losses.
 """
 
@@ -14,16 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unif2ace_core.data.sets import preferred_sources
+from unif2ace_core.diffusion.repair import repaired
 from unif2ace_core.errors import UserError
-from unif2ace_core.evaluate.metrics import psnr
 from unif2ace_core.experts.clip import ClipConfig, read_clip_config
-from unif2ace_core.tokens.codec import Codec, CodecConfig, entries, on_grid, to_image_tensor
+from unif2ace_core.tokens.codec import Codec, CodecConfig, on_grid
 from unif2ace_core.train.material import maker
 from unif2ace_core.train.options import TrainConfig, as_path, check_range
 from unif2ace_core.train.pictures import (
@@ -33,9 +33,11 @@ from unif2ace_core.train.pictures import (
     feature_distance,
     perceptual_tower,
     pixel_terms,
+    restoration,
     shifted,
+    softened,
 )
-from unif2ace_core.train.processes import Part, device_of
+from unif2ace_core.train.processes import Part
 from unif2ace_core.train.records import photo_batch, split_records, training_pixels
 from unif2ace_core.weights.parts import load_part, save_part
 from unif2ace_core.weights.resolve import codec_config, load_model
@@ -96,7 +98,7 @@ class DecoderTask:
         self.codec = load_part(self.directory, "codec", Codec, CodecConfig)
         self.codec.decoder.train().requires_grad_(True)
         self.tower, side = perceptual_tower(self.directory), self.codec.config.pixels
-        self.critic = Critic()
+        self.critic = Critic(self.tower.widths)
         self.module = nn.ModuleDict({"codec": self.codec, "critic": self.critic}).to(memory_format=torch.channels_last)
         self.weight = centre_weights(side, config.centre_weight)
         sources = preferred_sources(data, config.sources)
@@ -113,6 +115,7 @@ class DecoderTask:
     def batch(self, step: int, part: Part) -> dict[str, Tensor]:
         """Photos (P, 3, H, W), how much each counts, and what is decoded for them and for drawn pictures.
 
+        `real` are any photos, for the critic: it would learn by heart those few whose codes are kept.
         `kept` is of the drawn ones, and half as much repaired: what the start, which knows whole codes, can decode.
         """
         rows = part.rows(self.config.batch_size)
@@ -122,37 +125,37 @@ class DecoderTask:
         redrawn = self.photos["redrawn"][chosen]
         share = torch.where(plain & (redrawn == 0), 0.0, self.config.repair)
         others = torch.randint(len(self.drawn["codes"]), (drawn,), generator=part.own)
+        any_rows = torch.randint(len(self.pixels), (len(chosen),), generator=part.own)
         return {
-            "photos": self.photos_of(chosen).contiguous(memory_format=torch.channels_last),
+            "photos": self.photos_of(self.photos["row"][chosen], self.photos["mirrored"][chosen]),
+            "real": self.photos_of(any_rows, torch.rand(len(any_rows), generator=part.own) < 0.5),
             "restored": self.mixed(self.photos, chosen, share),
             "counts": 1 - redrawn,
             "drawn": self.mixed(self.drawn, others, torch.full((drawn,), self.config.repair)),
             "kept": self.mixed(self.drawn, others, torch.full((drawn,), self.config.repair / 2)),
         }
 
-    def photos_of(self, chosen: Tensor) -> Tensor:
-        """Photos (P, 3, H, W) in [-1, 1] of rows of the material, mirrored where they were."""
-        return photo_batch(self.pixels, self.photos["row"][chosen], self.photos["mirrored"][chosen])
+    def photos_of(self, rows: Tensor, mirrored: Tensor) -> Tensor:
+        """Training photos (P, 3, H, W) in [-1, 1]."""
+        return photo_batch(self.pixels, rows, mirrored).contiguous(memory_format=torch.channels_last)
 
     def mixed(self, material: Mapping[str, Tensor], chosen: Tensor, share: Tensor) -> Tensor:
         """Entries (P, bits, h, w) of rows of the material, `share` (P,) of each as expected."""
-        sizes = self.codec.config
-        own = entries(material["codes"][chosen].long(), sizes.bits)
-        values = own.lerp(material["expected"][chosen].float(), share[:, None, None])
-        return on_grid(values, sizes.grid).contiguous(memory_format=torch.channels_last)
+        values = repaired(material["codes"][chosen], material["expected"][chosen], share)
+        return on_grid(values, self.codec.config.grid).contiguous(memory_format=torch.channels_last)
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         target, counts = batch["photos"], batch["counts"]
         tower = self.tower.to(target.device)
         pictures = self.codec.decoder(torch.cat([batch["restored"], batch["drawn"]]))
         restored, drawn = pictures.split([len(target), len(pictures) - len(target)])
-        moved = shifted(torch.cat([target, pictures]), generator)
-        photos, made = moved.split([len(target), len(pictures)])
-        with torch.no_grad():
-            wanted = tower.maps(photos)
+        sizes = [len(target), len(batch["real"]), len(pictures)]
+        photos, real, made = shifted(torch.cat([target, batch["real"], pictures]), generator).split(sizes)
+        photos, real = photos.detach(), real.detach()  # they have been in one tensor with pictures
         pixels, edges = pixel_terms(restored, target, self.weight)
-        apart = feature_distance(tower.maps(made[: len(target)]), wanted)
-        judged, fooled = adversarial_terms(self.critic, photos, made)
+        apart = feature_distance(tower.maps(made[: len(target)]), tower.maps(photos))
+        real_maps, made_maps = tower.maps(softened(real)), tower.maps(softened(made))
+        judged, fooled = adversarial_terms(self.critic, real, made, real_maps, made_maps)
         terms = {
             "l1": (counts * pixels).mean(),
             "edge": (counts * edges).mean(),
@@ -173,11 +176,8 @@ class DecoderTask:
 
     def evaluate(self) -> dict[str, float]:
         """PSNR, over at most 512 held-out photos, of what their codes alone give."""
-        errors = []
-        for photos in torch.from_numpy(np.array(self.val[:512])).split(64):
-            images = to_image_tensor(photos).to(device_of(self.codec))
-            errors.append(psnr(self.codec.decode(self.codec.encode(images)), images))
-        return {"psnr": round(float(torch.cat(errors).mean()), 3)}
+        errors, _ = restoration(self.codec, self.val[:512])
+        return {"psnr": round(float(errors.mean()), 3)}
 
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
         """The whole model of `init=` with this decoder, whose config says how far it has learned to repair."""
