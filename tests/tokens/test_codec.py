@@ -7,6 +7,7 @@ import torch
 from unif2ace_core.tokens.codec import (
     Codec,
     CodecConfig,
+    Grain,
     entries,
     entropy_terms,
     indices,
@@ -37,6 +38,21 @@ def test_shapes_and_range_of_the_round_trip() -> None:
     restored = codec.decode(codes)
     assert restored.shape == images.shape and restored.abs().max() <= 1
     assert torch.equal(codec.decode_entries(entries(codes, 13)), restored)
+
+
+def test_grain_is_the_same_in_every_picture_and_nothing_before_it_is_learned() -> None:
+    grain, maps = Grain(8, 4, (6, 6)), torch.zeros(2, 8, 6, 6)
+    assert torch.equal(grain(maps), maps)
+    torch.nn.init.ones_(grain.amounts.weight)
+    found = grain(maps)
+    assert torch.equal(found[0], found[1]) and float(found.detach().std()) > 1
+
+
+def test_the_decoder_has_grain_on_every_map_finer_than_the_codes() -> None:
+    sizes = {"encoder_widths": (8, 8, 8), "decoder_widths": (8, 8, 8, 8), "pixels": 64}
+    decoder = Codec(CodecConfig(grain=4, **sizes)).decoder
+    assert [tuple(grain.noise.shape) for grain in decoder.grains[1:]] == [(1, 4, s, s) for s in (8, 16, 32)]
+    assert not any("grains" in name for name in Codec(CodecConfig(**sizes)).state_dict())
 
 
 def test_straight_through_gradient_is_one() -> None:

@@ -16,11 +16,11 @@ import torch
 
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.open_clip_tower import OpenClipConfig
-from unif2ace_core.tokens.codec import entries
+from unif2ace_core.tokens.codec import Codec, CodecConfig, entries
 from unif2ace_core.tokens.magvit import MagvitConfig
 from unif2ace_core.train import material
 from unif2ace_core.train.processes import step_part
-from unif2ace_core.train.recipes.decoder import DecoderTask, DecoderTrainConfig, check_model
+from unif2ace_core.train.recipes.decoder import DecoderTask, DecoderTrainConfig, check_model, grained
 
 SETTINGS = {"photos": 8, "drawn": 4, "sampling_steps": 1, "batch_size": 12, "drawn_share": 0.25}
 
@@ -59,7 +59,15 @@ def test_only_the_decoder_and_the_critic_learn(task: DecoderTask) -> None:
     learned = {name for name, p in task.modules().named_parameters() if p.grad is not None and p.grad.any()}
     assert {name.split(".")[0] for name in learned} == {"codec", "critic"}
     assert all(name.startswith("codec.decoder.") for name in learned if name.startswith("codec."))
-    assert set(metrics) == {"l1", "edge", "perceptual", "critic", "adversarial", "keep"}
+    assert set(metrics) == {"l1", "edge", "perceptual", "excess", "critic", "adversarial", "keep"}
+
+
+def test_grain_changes_nothing_until_it_is_learned() -> None:
+    plain = Codec(CodecConfig(pixels=64, bits=5, encoder_widths=(8, 8, 8), decoder_widths=(8, 8, 8, 8)))
+    found = grained(plain)
+    codes = torch.arange(32).reshape(2, 16)
+    assert found.config.grain and torch.equal(found.decode(codes), plain.decode(codes))
+    assert grained(found) is found
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from unif2ace_core.experts.tower import ConvTower
 from unif2ace_core.train.pictures import (
     SHIFT,
     Critic,
     adversarial_terms,
     centre_weights,
+    excess,
     feature_distance,
     pixel_terms,
     shifted,
-    softened,
 )
 
 
@@ -48,9 +47,8 @@ def test_maps_that_differ_in_length_alone_are_not_apart() -> None:
 
 
 def test_the_critic_learns_from_its_own_loss_and_the_decoder_from_the_other() -> None:
-    tower, fake = ConvTower((8, 16, 32), (1, 1, 1)).requires_grad_(False), noise().flip(2).requires_grad_(True)
-    critic = Critic(tower.widths)
-    own, fooled = adversarial_terms(critic, noise(), fake, tower.maps(noise()), tower.maps(fake))
+    critic, fake = Critic(), noise(side=64).flip(2).requires_grad_(True)
+    own, fooled = adversarial_terms(critic, noise(side=64), fake)
     own.backward(retain_graph=True)
     assert fake.grad is None and all(p.grad is not None for p in critic.parameters())
     before = [p.grad.clone() for p in critic.parameters() if p.grad is not None]
@@ -60,21 +58,28 @@ def test_the_critic_learns_from_its_own_loss_and_the_decoder_from_the_other() ->
 
 
 def test_a_critic_of_one_opinion_has_the_loss_of_guessing() -> None:
-    tower = ConvTower((8, 16, 32), (1, 1, 1))
-    critic, maps = Critic(tower.widths), tower.maps(noise())
+    critic = Critic()
     for parameter in critic.parameters():
         torch.nn.init.zeros_(parameter)
-    own, fooled = adversarial_terms(critic, noise(), noise().requires_grad_(True), maps, maps)
+    own, fooled = adversarial_terms(critic, noise(), noise().requires_grad_(True))
     torch.testing.assert_close(own, torch.ones_like(own))
     torch.testing.assert_close(fooled, torch.zeros_like(fooled))
 
 
-def test_softened_pictures_have_lost_what_repeats_every_four_pixels_and_kept_what_is_wider() -> None:
-    column = torch.arange(64.0).expand(1, 3, 64, 64)
-    woven, wide = (torch.sin(2 * torch.pi * (column + 0.5) / period) for period in (4, 32))
-    assert float(softened(woven)[..., 8:-8].abs().max() / woven.abs().max()) < 0.05
-    assert float(softened(wide)[..., 8:-8].abs().max() / wide.abs().max()) > 0.95
-    torch.testing.assert_close(softened(torch.ones(1, 3, 8, 8)), torch.ones(1, 3, 8, 8))
+def test_the_critic_judges_patches_of_several_sizes() -> None:
+    critic, images = Critic(), noise(side=128)
+    with torch.no_grad():
+        assert [tuple(verdict.shape) for verdict in critic(images)] == [(2, 1, 16, 16), (2, 1, 8, 8), (2, 1, 4, 4)]
+
+
+def test_what_repeats_is_in_excess_and_what_photos_have_more_of_is_not() -> None:
+    photos = noise(rows=8, side=64)
+    column = torch.arange(64.0).expand_as(photos)
+    woven = 0.5 * photos + torch.sin(torch.pi / 2 * column)
+    assert float(excess(photos, photos)) == 0
+    assert float(excess(0.5 * photos, photos)) == 0
+    assert float(excess(woven, photos)) > 0.01
+    assert float(excess(woven, woven)) == 0
 
 
 def test_a_shift_moves_all_pictures_alike_and_keeps_their_size() -> None:

@@ -38,7 +38,6 @@ class ConvTower(nn.Module):
 
     def __init__(self, widths: Sequence[int] = (32, 64, 128), depths: Sequence[int] = (1, 2, 2)) -> None:
         super().__init__()
-        self.widths = tuple(widths)
         self.stem = nn.Conv2d(3, widths[0], 4, stride=4)
         stages: list[nn.Module] = []
         for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):

@@ -29,6 +29,7 @@ class CodecConfig:
     encoder_depths: tuple[int, ...] = (1, 2, 2)
     decoder_widths: tuple[int, ...] = (192, 160, 96, 48)  # at /16, /8, /4, /2
     decoder_depths: tuple[int, ...] = (2, 3, 2, 1)
+    grain: int = 0  # patterns of noise from which the decoder makes texture; 0: none (recipe `decoder` adds them)
     repair: float = 0.0  # share of expected entries in what is decoded; 0: none were learned (recipe `decoder`)
 
     @property
@@ -74,12 +75,44 @@ class Decoder(nn.Module):
             up = [nn.Conv2d(widths[index - 1], 4 * width, 1), nn.PixelShuffle(2)] if index else []
             stages.append(nn.Sequential(*up, *(Block(width) for _ in range(depth))))
         self.stages = nn.Sequential(*stages)
+        grains = [_grain(config, width, 2**index) for index, width in enumerate(widths)]
+        self.grains = nn.ModuleList(grains)
         self.norm = nn.GroupNorm(8, widths[-1])
         self.head = nn.Conv2d(widths[-1], 12, 3, padding=1)
 
     def forward(self, values: Tensor) -> Tensor:
-        x = self.stages(self.mix(self.stem(values)))
+        x = self.mix(self.stem(values))
+        for stage, grain in zip(self.stages, self.grains, strict=True):
+            x = grain(stage(x))
         return F.pixel_shuffle(self.head(F.silu(self.norm(x))), 2)
+
+
+def _grain(config: CodecConfig, width: int, scale: int) -> nn.Module:
+    """The grain of a stage whose map is `scale` times the codes' grid; the first stage, a map of codes, has none."""
+    if not config.grain or scale == 1:
+        return nn.Identity()
+    rows, columns = config.grid
+    return Grain(width, config.grain, (scale * rows, scale * columns))
+
+
+class Grain(nn.Module):
+    """Adds noise to a map, so much to each channel as was learned; the same noise to every picture.
+
+    Doubling the resolution of a smooth map gives texture that repeats every few pixels and no other; hair needs what
+    repeats nowhere (Karras et al., 2019, arXiv:1812.04948, section 3.2). Fixed noise keeps decoding a function.
+    """
+
+    GAIN = 8.0  # amounts move so many times as far in a step as other weights
+
+    def __init__(self, width: int, patterns: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("noise", torch.randn(1, patterns, *size))
+        self.amounts = nn.Conv2d(patterns, width, 1, bias=False)
+        nn.init.zeros_(self.amounts.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        return x + self.GAIN * self.amounts(self.noise)
 
 
 class GridMixer(nn.Module):

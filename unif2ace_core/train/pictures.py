@@ -2,8 +2,7 @@
 
 A restored picture is held against its photo by pixels, by the differences of neighbours, and by the maps of the CLIP
 expert's tower, which knows glasses and smiles. Where there is no photo to hold it against, a critic judges
-(Goodfellow et al., 2014): its own convolutions see patches sharply, and heads on the frozen tower's coarse maps
-(Sauer et al., 2021, arXiv:2111.01007) see the whole face softly.
+(Goodfellow et al., 2014), by patches of several sizes.
 """
 
 from __future__ import annotations
@@ -25,10 +24,11 @@ from unif2ace_core.train.processes import device_of
 
 _FACE_SPREAD = 0.2  # standard deviation of the face's place, in sides of the frame
 CRITIC_WIDTHS = (32, 64, 128)  # channels of the critic's layers, each of half the resolution
-HEAD_WIDTH = 64  # channels of its heads on the tower's maps
-COARSE = 2  # of the tower's maps, the last so many have heads
+SCALES = (1, 2, 4)  # the critic looks at pictures this many times as small; patches are of 38 pixels there
 GAIN = 4.0  # its verdicts move so many times as far in a step, lest the decoder outruns it
 SHIFT = 8  # pixels
+WINDOW = 32  # pixels a side in which frequencies are told apart
+MARGIN = 0.25  # nats by which a few pictures may differ from a few photos by chance
 BATCH = 64  # photos restored at once
 
 
@@ -80,40 +80,47 @@ def _unit(features: Tensor) -> Tensor:
 
 
 class Critic(nn.Module):
-    """Verdicts on pictures: by patches (PatchGAN, Isola et al., 2017), and by heads on a frozen tower's coarse maps."""
+    """Verdicts on patches of pictures (PatchGAN, Isola et al., 2017) of several sizes (Wang et al., 2018).
 
-    def __init__(self, widths: Sequence[int] = ()) -> None:
-        """`widths` of all of the tower's maps; none without a tower."""
-        super().__init__()
-        # windows overlap: a critic of patches side by side lets through, even asks for, a grid of them
-        layers = [_layer(a, b, 4, 2) for a, b in pairwise((3, *CRITIC_WIDTHS))]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(CRITIC_WIDTHS[-1], 1, 3, padding=1))
-        self.heads = nn.ModuleList(
-            nn.Sequential(_layer(width, HEAD_WIDTH, 1), _layer(HEAD_WIDTH, HEAD_WIDTH, 3), nn.Conv2d(HEAD_WIDTH, 1, 1))
-            for width in widths[-COARSE:]
-        )
-
-    def forward(self, images: Tensor, maps: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Pictures (B, 3, H, W) and the tower's maps of them, softened -> verdicts (B, 1, h, w), above 0 for photos."""
-        seen = zip(self.heads, maps[-COARSE:], strict=True)
-        return [GAIN * verdict for verdict in (self.layers(images), *(head(m) for head, m in seen))]
-
-
-def _layer(width: int, wider: int, kernel: int, stride: int = 1) -> nn.Module:
-    """A convolution, its normalisation and nonlinearity."""
-    convolution = nn.Conv2d(width, wider, kernel, stride=stride, padding=(kernel - 1) // 2)
-    return nn.Sequential(convolution, nn.GroupNorm(8, wider), nn.LeakyReLU(0.2))
-
-
-def softened(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) blurred by about 1.4 pixels.
-
-    The tower sees patches of 4 pixels side by side, and a picture made to please it sharply is woven of them: at
-    that period 4% is left, so whoever looks through this cannot ask for it.
+    Small patches tell skin and hair, large ones whole faces (arXiv:1711.11585, section 3.2).
     """
-    for _ in range(3):
-        images = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
-    return images
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(_patches() for _ in SCALES)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Pictures (B, 3, H, W) -> verdicts (B, 1, H/8/s, W/8/s) for each scale s, above 0 for photos."""
+        seen = zip(self.scales, SCALES, strict=True)
+        return [GAIN * layers(F.avg_pool2d(images, scale)) for layers, scale in seen]
+
+
+def _patches() -> nn.Module:
+    """Layers that judge patches of 38 pixels; they overlap, else they would ask for a grid of them."""
+    layers: list[nn.Module] = []
+    for width, wider in pairwise((3, *CRITIC_WIDTHS)):
+        convolution = nn.Conv2d(width, wider, 4, stride=2, padding=1)
+        layers += [convolution, nn.GroupNorm(8, wider), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv2d(CRITIC_WIDTHS[-1], 1, 3, padding=1))
+
+
+def power(images: Tensor) -> Tensor:
+    """Mean power (WINDOW, WINDOW / 2 + 1) of each frequency in windows of the brightness of images (B, 3, H, W)."""
+    side = min(WINDOW, *images.shape[-2:])
+    fade = torch.hann_window(side, device=images.device)
+    windows = images.float().mean(1).unfold(1, side, side // 2).unfold(2, side, side // 2)
+    centred = windows - windows.mean((-2, -1), keepdim=True)
+    return torch.fft.rfft2(centred * fade * fade[:, None]).abs().square().mean((0, 1, 2))
+
+
+def excess(images: Tensor, photos: Tensor) -> Tensor:
+    """By how much frequencies are stronger in images (B, 3, H, W) than in photos, mean over frequencies, in nats.
+
+    Doubling the resolution leaves patterns that repeat every few pixels, which a critic of patches is slow to resent
+    (Durall et al., 2020, arXiv:2003.01826). What photos have more of is left to the other losses.
+    """
+    ratio = (power(images) + 1e-8).log() - (power(photos) + 1e-8).log()
+    return F.relu(ratio - MARGIN).mean()
 
 
 def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -126,20 +133,16 @@ def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     return F.pad(images, (SHIFT,) * 4, mode="reflect")[:, :, dy : dy + h, dx : dx + w]
 
 
-def adversarial_terms(
-    critic: Critic, real: Tensor, fake: Tensor, real_maps: Sequence[Tensor] = (), fake_maps: Sequence[Tensor] = ()
-) -> tuple[Tensor, Tensor]:
+def adversarial_terms(critic: Critic, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """The critic's hinge loss, and the decoder's, to which the critic is constant: one optimizer serves both.
 
     Args:
         critic: what judges.
         real: photos (B, 3, H, W).
         fake: pictures, with their graph.
-        real_maps: the tower's maps of the photos, softened, for a critic with heads.
-        fake_maps: of the pictures, with their graph.
     """
-    seen = critic(real, real_maps), critic(fake.detach(), [m.detach() for m in fake_maps])
-    hinges = [0.5 * (F.relu(1 - r).mean() + F.relu(1 + f).mean()) for r, f in zip(*seen, strict=True)]
+    seen = zip(critic(real), critic(fake.detach()), strict=True)
+    hinges = [0.5 * (F.relu(1 - r).mean() + F.relu(1 + f).mean()) for r, f in seen]
     constants = {name: value.detach() for name, value in critic.named_parameters()}
-    fooled = functional_call(critic, constants, (fake, fake_maps))
+    fooled = functional_call(critic, constants, (fake,))
     return torch.stack(hinges).mean(), -torch.stack([verdict.float().mean() for verdict in fooled]).mean()

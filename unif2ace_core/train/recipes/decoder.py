@@ -5,7 +5,7 @@
 Codes that a model draws fit together less well than those of photos, and a decoder that knows those alone draws smears.
 This one gets a share of each drawn code and the rest of what the model expects there (diffusion/repair.py). It restores
 photos from their own codes, some of them drawn anew, and makes what was drawn from captions look like photos to a
-critic, which sees patches sharply and, through the CLIP expert's tower, whole faces softly.
+critic.
 Codes stay as they are. `init=` is the whole model, and the CLIP expert in it lends its tower to the losses.
 """
 
@@ -30,12 +30,12 @@ from unif2ace_core.train.pictures import (
     Critic,
     adversarial_terms,
     centre_weights,
+    excess,
     feature_distance,
     perceptual_tower,
     pixel_terms,
     restoration,
     shifted,
-    softened,
 )
 from unif2ace_core.train.processes import Part
 from unif2ace_core.train.records import photo_batch, split_records, training_pixels
@@ -43,6 +43,7 @@ from unif2ace_core.weights.parts import load_part, save_part
 from unif2ace_core.weights.resolve import codec_config, load_model
 from unif2ace_core.weights.store import copy_into
 
+GRAIN = 4  # patterns of noise on each of the decoder's maps
 CELL = 16  # pixels a side that one code stands for
 
 
@@ -66,7 +67,8 @@ class DecoderTrainConfig(TrainConfig):
     plain_share: float = 0.3  # of the photos with their own codes: decoded from these alone, as `codec.decode` does
     centre_weight: float = 3.0  # how many times as much as the border the middle of the frame counts in pixels
     perceptual_weight: float = 0.7
-    adversarial: float = 0.03  # weight of the critic's opinion
+    adversarial: float = 0.08  # weight of the critic's opinion
+    excess_weight: float = 2.0  # of frequencies that are stronger than in photos: patterns that repeat
     keep_weight: float = 0.3  # of the L1 between mean colours of drawn cells and the start's, lest they drift
 
     def __post_init__(self) -> None:
@@ -74,7 +76,7 @@ class DecoderTrainConfig(TrainConfig):
         check_range(self, ("photos", "drawn", "sampling_steps", "centre_weight"), 1)
         check_range(self, ("repair", "plain_share"), 0, 1)
         check_range(self, ("drawn_share",), 0.01, 0.99)
-        check_range(self, ("perceptual_weight", "adversarial", "keep_weight"), 0)
+        check_range(self, ("perceptual_weight", "adversarial", "excess_weight", "keep_weight"), 0)
 
     def missing(self) -> list[str]:
         return [] if self.init else ["init"]
@@ -95,10 +97,10 @@ class DecoderTask:
             raise UserError("recipe decoder needs init=DIR, a model's folder")
         self.config, self.directory = config, directory.resolve()  # `mini` is a folder here, not the embedded model
         check_model(self.directory)
-        self.codec = load_part(self.directory, "codec", Codec, CodecConfig)
+        self.codec = grained(load_part(self.directory, "codec", Codec, CodecConfig))
         self.codec.decoder.train().requires_grad_(True)
         self.tower, side = perceptual_tower(self.directory), self.codec.config.pixels
-        self.critic = Critic(self.tower.widths)
+        self.critic = Critic()
         self.module = nn.ModuleDict({"codec": self.codec, "critic": self.critic}).to(memory_format=torch.channels_last)
         self.weight = centre_weights(side, config.centre_weight)
         sources = preferred_sources(data, config.sources)
@@ -154,12 +156,12 @@ class DecoderTask:
         photos, real = photos.detach(), real.detach()  # they have been in one tensor with pictures
         pixels, edges = pixel_terms(restored, target, self.weight)
         apart = feature_distance(tower.maps(made[: len(target)]), tower.maps(photos))
-        real_maps, made_maps = tower.maps(softened(real)), tower.maps(softened(made))
-        judged, fooled = adversarial_terms(self.critic, real, made, real_maps, made_maps)
+        judged, fooled = adversarial_terms(self.critic, real, made)
         terms = {
             "l1": (counts * pixels).mean(),
             "edge": (counts * edges).mean(),
             "perceptual": self.config.perceptual_weight * (counts * apart).mean(),
+            "excess": self.config.excess_weight * excess(made, torch.cat([photos, real])),
             "critic": judged,
             "adversarial": self.config.adversarial * fooled,
         }
@@ -185,6 +187,15 @@ class DecoderTask:
             if file.suffix in (".safetensors", ".json") and file.stem != "codec":
                 copy_into(directory, file)
         save_part(directory, "codec", self.codec, replace(self.codec.config, repair=self.config.repair))
+
+
+def grained(codec: Codec) -> Codec:
+    """A codec with noise to make texture of, which decodes as before until it has learned to."""
+    if codec.config.grain:
+        return codec
+    found = Codec(replace(codec.config, grain=GRAIN)).eval().requires_grad_(False)
+    found.load_state_dict(found.state_dict() | codec.state_dict())
+    return found
 
 
 def check_model(directory: Path) -> None:
