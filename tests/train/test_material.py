@@ -67,3 +67,12 @@ def test_another_seed_or_other_settings_have_other_lots(made: Maker) -> None:
         maker(made.model, made.data, made.records[1:], made.photos, 2, 0),
     ]
     assert len({each.key for each in (made, *others)}) == 4
+
+
+def test_a_decoder_that_learns_on_finds_the_lots_and_another_encoder_does_not(made: Maker) -> None:
+    codec, keys = made.model.codec, [made.key]
+    for name in ("decoder.head.bias", "to_bits.bias"):
+        with torch.no_grad():
+            codec.state_dict()[name].add_(1)
+        keys.append(maker(made.model, made.data, made.records, made.photos, 2, 0).key)
+    assert keys[0] == keys[1] != keys[2]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.pixels import frame_key
@@ -35,7 +35,7 @@ from unif2ace_core.tasks.generate import (
     seen_text,
 )
 from unif2ace_core.train.records import photo_batch
-from unif2ace_core.weights.parts import digest_of, fingerprint
+from unif2ace_core.weights.parts import digest_of
 from unif2ace_core.weights.resolve import LoadedModel
 from unif2ace_core.weights.store import load_tensors, save_tensors
 
@@ -61,7 +61,7 @@ class Maker:
 
     @cached_property
     def key(self) -> str:
-        """Hash of all that lots depend on: photos, their labels, and every file of the model that takes part."""
+        """Hash of all that lots depend on: photos, their labels, and what of the model takes part; no decoder does."""
         folder, known = self.model.directory, hashlib.sha256()
         for record in self.records:
             known.update(repr((record.key, sorted(record.labels.items()), record.age)).encode())
@@ -69,7 +69,7 @@ class Maker:
         parts = (
             digest_of(words, folder / "model.safetensors"),
             digest_of("", folder / "tokenizer.json"),
-            fingerprint(folder, "codec"),
+            encoding_of(self.model.codec),
             frame_key(self.data, self.records, self.photos.shape[1]),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
@@ -139,6 +139,15 @@ def maker(
     """A maker whose drawings are made as the model draws by itself, in so many steps."""
     options = replace(resolve_options(model, GenerateOptions(steps=steps)), repair=1.0)
     return Maker(model, data, records, photos, options, seed)
+
+
+def encoding_of(codec: nn.Module) -> str:
+    """Hash of what turns photos into codes."""
+    known = hashlib.sha256()
+    for name, value in sorted(codec.state_dict().items()):
+        if not name.startswith("decoder."):
+            known.update(name.encode() + value.cpu().numpy().tobytes())
+    return known.hexdigest()
 
 
 def drawn_anew(codes: Tensor, span: PromptedSpan, shares: Tensor, generator: torch.Generator) -> Tensor:

@@ -51,8 +51,8 @@ CELL = 16  # pixels a side that one code stands for
 class DecoderTrainConfig(TrainConfig):
     """Settings of the decoder recipe."""
 
-    steps: int = 1500
-    batch_size: int = 36
+    steps: int = 800
+    batch_size: int = 24
     learning_rate: float = 3e-4
     decay: float = 0.5
     weight_decay: float = 0.0
@@ -60,10 +60,10 @@ class DecoderTrainConfig(TrainConfig):
     ema: float = 0.998
     sources: tuple[str, ...] = ("celebahq", "ffhq")  # whose photos are learned; all if none is there
     photos: int = 2048  # photos with what the model expects of their codes
-    drawn: int = 1024  # pictures drawn from captions
+    drawn: int = 2048  # pictures drawn from captions
     sampling_steps: int = 14  # in which they are drawn
-    drawn_share: float = 0.4  # of a step's rows
-    repair: float = 0.5  # share of the expected entries in what is decoded
+    drawn_share: float = 0.5  # of a step's rows
+    repair: float = 0.4  # share of the expected entries in what is decoded
     plain_share: float = 0.3  # of the photos with their own codes: decoded from these alone, as `codec.decode` does
     centre_weight: float = 3.0  # how many times as much as the border the middle of the frame counts in pixels
     perceptual_weight: float = 0.7
