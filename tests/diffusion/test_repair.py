@@ -63,4 +63,4 @@ def test_what_is_decoded_lies_between_what_was_drawn_and_what_is_expected_row_by
     found = repaired(codes, expected, torch.tensor([0.0, 0.5]))
     torch.testing.assert_close(found[0], torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
     torch.testing.assert_close(found[1], torch.tensor([[-0.25, -0.25], [0.75, 0.75]]))
-    torch.testing.assert_close(repaired(codes, expected, 1.0), expected)
+    torch.testing.assert_close(repaired(codes, expected, 1), expected)

@@ -20,7 +20,7 @@ from unif2ace_core.tokens.codec import Codec, CodecConfig, entries
 from unif2ace_core.tokens.magvit import MagvitConfig
 from unif2ace_core.train import material
 from unif2ace_core.train.processes import step_part
-from unif2ace_core.train.recipes.decoder import DecoderTask, DecoderTrainConfig, check_model, grained
+from unif2ace_core.train.recipes.decoder import DecoderTask, DecoderTrainConfig, check_model, with_grain
 
 SETTINGS = {"photos": 8, "drawn": 4, "sampling_steps": 1, "batch_size": 12, "drawn_share": 0.25}
 
@@ -45,7 +45,7 @@ def test_photos_of_their_own_codes_are_decoded_from_these_alone_and_count_fully(
     assert (batch["restored"][~own].abs() < 1).any()
 
 
-def test_what_is_kept_is_half_as_much_repaired_as_what_is_drawn(task: DecoderTask) -> None:
+def test_what_is_decoded_has_the_share_of_expected_entries_that_is_asked_for(task: DecoderTask) -> None:
     codes, expected = task.drawn["codes"][:1], task.drawn["expected"][:1].float()
     own = entries(codes.long(), 13)
     for share in (0.25, 0.5):
@@ -58,16 +58,17 @@ def test_only_the_decoder_and_the_critic_learn(task: DecoderTask) -> None:
     loss.backward()
     learned = {name for name, p in task.modules().named_parameters() if p.grad is not None and p.grad.any()}
     assert {name.split(".")[0] for name in learned} == {"codec", "critic"}
+    assert {f"codec.decoder.grains.{i}.amounts.weight" for i in (1, 2, 3)} <= learned
     assert all(name.startswith("codec.decoder.") for name in learned if name.startswith("codec."))
     assert set(metrics) == {"l1", "edge", "perceptual", "excess", "critic", "adversarial", "keep"}
 
 
 def test_grain_changes_nothing_until_it_is_learned() -> None:
     plain = Codec(CodecConfig(pixels=64, bits=5, encoder_widths=(8, 8, 8), decoder_widths=(8, 8, 8, 8)))
-    found = grained(plain)
+    found = with_grain(plain, 4)
     codes = torch.arange(32).reshape(2, 16)
     assert found.config.grain and torch.equal(found.decode(codes), plain.decode(codes))
-    assert grained(found) is found
+    assert with_grain(found, 2) is found and with_grain(plain, 0) is plain
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from unif2ace_core.tokens.codec import Codec, CodecConfig
+from unif2ace_core.train import pictures
 from unif2ace_core.train.pictures import (
     SHIFT,
     Critic,
     adversarial_terms,
     centre_weights,
-    excess,
     feature_distance,
     pixel_terms,
+    power_spectrum,
+    reconstruction,
     shifted,
+    spectral_excess,
 )
 
 
@@ -74,12 +78,27 @@ def test_the_critic_judges_patches_of_several_sizes() -> None:
 
 def test_what_repeats_is_in_excess_and_what_photos_have_more_of_is_not() -> None:
     photos = noise(rows=8, side=64)
-    column = torch.arange(64.0).expand_as(photos)
-    woven = 0.5 * photos + torch.sin(torch.pi / 2 * column)
-    assert float(excess(photos, photos)) == 0
-    assert float(excess(0.5 * photos, photos)) == 0
-    assert float(excess(woven, photos)) > 0.01
-    assert float(excess(woven, woven)) == 0
+    seen, column = power_spectrum(photos), torch.arange(64.0).expand_as(photos)
+    woven = (0.5 * photos + torch.sin(torch.pi / 2 * column)).requires_grad_(True)
+    assert float(spectral_excess(photos, seen)) == 0
+    assert float(spectral_excess(0.5 * photos, seen)) == 0
+    found = spectral_excess(woven, seen)
+    found.backward()
+    assert float(found.detach()) > 0.01 and woven.grad is not None and bool(woven.grad.isfinite().all())
+    assert float(spectral_excess(woven.detach(), power_spectrum(woven.detach()))) == 0
+
+
+def test_reconstruction_has_a_row_for_each_photo_however_many_are_restored_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codec = Codec(CodecConfig(pixels=32, bits=5, encoder_widths=(8, 8, 8), decoder_widths=(8, 8, 8, 8))).eval()
+    photos = (noise(rows=5).permute(0, 2, 3, 1) * 127 + 128).byte().numpy()
+    errors, codes = reconstruction(codec, photos)
+    monkeypatch.setattr(pictures, "BATCH", 2)
+    again, same = reconstruction(codec, photos)
+    assert errors.shape == (5,) and codes.shape == (5, 4)
+    assert torch.equal(codes, same)
+    torch.testing.assert_close(errors, again)
 
 
 def test_a_shift_moves_all_pictures_alike_and_keeps_their_size() -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from unif2ace_core.tasks.generate import GenerateOptions, GenerateRequest, generate
 from unif2ace_core.tasks.understand import ask
 from unif2ace_core.train.recipes import RECIPES
+from unif2ace_core.train.recipes.decoder import DecoderTrainConfig
 from unif2ace_core.train.run import plan, run
 from unif2ace_core.weights.resolve import load_model
 
@@ -62,9 +63,13 @@ def test_every_run_logs_finite_losses_as_json_lines(runs: Path) -> None:
 @pytest.mark.slow
 def test_a_decoder_comes_in_a_whole_model_that_repairs_as_it_has_learned_to(runs: Path) -> None:
     before, after = (load_model(str(runs / name / "export"), device="cpu") for name in ("model", "decoder"))
-    assert (before.repair, after.repair) == (0.0, 0.5)
+    learned = DecoderTrainConfig()
+    assert (before.repair, after.repair) == (0.0, learned.repair)
+    assert (before.codec.config.grain, after.codec.config.grain) == (0, learned.grain)
     assert after.clip and after.face and after.locator
-    assert next(generate(after, [GenerateRequest("a man", 1)], GenerateOptions(steps=2))).options.repair == 0.5
+    assert (
+        next(generate(after, [GenerateRequest("a man", 1)], GenerateOptions(steps=2))).options.repair == learned.repair
+    )
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@
 Codes are drawn a few at a time, so some fit together badly, and a face with one such code looks smeared. An entry of a
 lookup-free codebook is a row of bits, -1 or +1 (Yu et al., 2023, arXiv:2310.05737), so the mean of entries under the
 posterior says of each bit what the other codes make of it, and how surely. A decoder that has learned to (recipe
-`decoder`) draws a whole face from half of what was drawn and half of what was expected.
+`decoder`) draws a whole face from a share of each.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def repaired(codes: Tensor, expected: Tensor, share: Tensor | float) -> Tensor:
     `share`, of what is expected, is one for all or one for each row (B,).
     """
     own = entries(codes.long(), expected.shape[-1])
-    shares = torch.as_tensor(share, device=own.device).reshape(-1, 1, 1)
+    shares = torch.as_tensor(share, dtype=own.dtype, device=own.device).reshape(-1, 1, 1)
     return own.lerp(expected.to(own), shares)
 
 

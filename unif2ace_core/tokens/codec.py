@@ -74,9 +74,8 @@ class Decoder(nn.Module):
             # 1x1 then pixel shuffle doubles the resolution without the checkerboard of transposed convolutions
             up = [nn.Conv2d(widths[index - 1], 4 * width, 1), nn.PixelShuffle(2)] if index else []
             stages.append(nn.Sequential(*up, *(Block(width) for _ in range(depth))))
-        self.stages = nn.Sequential(*stages)
-        grains = [_grain(config, width, 2**index) for index, width in enumerate(widths)]
-        self.grains = nn.ModuleList(grains)
+        self.stages = nn.ModuleList(stages)
+        self.grains = nn.ModuleList(_grain(config, width, 2**index) for index, width in enumerate(widths))
         self.norm = nn.GroupNorm(8, widths[-1])
         self.head = nn.Conv2d(widths[-1], 12, 3, padding=1)
 
@@ -96,10 +95,11 @@ def _grain(config: CodecConfig, width: int, scale: int) -> nn.Module:
 
 
 class Grain(nn.Module):
-    """Adds noise to a map, so much to each channel as was learned; the same noise to every picture.
+    """Noise injection: adds to each channel of a map as much as was learned, the same noise in every picture.
 
     Doubling the resolution of a smooth map gives texture that repeats every few pixels and no other; hair needs what
-    repeats nowhere (Karras et al., 2019, arXiv:1812.04948, section 3.2). Fixed noise keeps decoding a function.
+    repeats nowhere (StyleGAN, Karras et al., 2019, arXiv:1812.04948, section 3.2). As it is fixed, codes give one
+    picture.
     """
 
     GAIN = 8.0  # amounts move so many times as far in a step as other weights

@@ -142,11 +142,11 @@ def maker(
 
 
 def encoding_of(codec: nn.Module) -> str:
-    """Hash of what turns photos into codes."""
+    """Hash of what of a codec turns photos into codes."""
     known = hashlib.sha256()
     for name, value in sorted(codec.state_dict().items()):
         if not name.startswith("decoder."):
-            known.update(name.encode() + value.cpu().numpy().tobytes())
+            known.update(repr((name, value.shape, value.dtype)).encode() + value.cpu().numpy().tobytes())
     return known.hexdigest()
 
 

@@ -1,8 +1,8 @@
-"""Losses of pictures: pixels, features of a frozen tower, and a critic that tells them from photos.
+"""What pictures are held against: pixels, features of a frozen tower, photos' spectrum, and a critic.
 
 A restored picture is held against its photo by pixels, by the differences of neighbours, and by the maps of the CLIP
 expert's tower, which knows glasses and smiles. Where there is no photo to hold it against, a critic judges
-(Goodfellow et al., 2014), by patches of several sizes.
+(Goodfellow et al., 2014), by patches of several sizes, and no frequency may be stronger than in photos.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCALES = (1, 2, 4)  # the critic looks at pictures this many times as small; pat
 GAIN = 4.0  # its verdicts move so many times as far in a step, lest the decoder outruns it
 SHIFT = 8  # pixels
 WINDOW = 32  # pixels a side in which frequencies are told apart
-MARGIN = 0.25  # nats by which a few pictures may differ from a few photos by chance
+MARGIN = 0.5  # nats by which a few pictures may be above photos by chance
 BATCH = 64  # photos restored at once
 
 
@@ -57,7 +57,7 @@ def perceptual_tower(directory: Path) -> ConvTower:
 
 
 @torch.inference_mode()
-def restoration(codec: Codec, photos: np.ndarray) -> tuple[Tensor, Tensor]:
+def reconstruction(codec: Codec, photos: np.ndarray) -> tuple[Tensor, Tensor]:
     """PSNR (n,) in dB of photos (n, P, P, 3) uint8 from their codes alone, and these (n, N)."""
     errors, seen = [], []
     for part in torch.from_numpy(np.array(photos)).split(BATCH):
@@ -104,8 +104,8 @@ def _patches() -> nn.Module:
     return nn.Sequential(*layers, nn.Conv2d(CRITIC_WIDTHS[-1], 1, 3, padding=1))
 
 
-def power(images: Tensor) -> Tensor:
-    """Mean power (WINDOW, WINDOW / 2 + 1) of each frequency in windows of the brightness of images (B, 3, H, W)."""
+def power_spectrum(images: Tensor) -> Tensor:
+    """Mean power (side, side / 2 + 1) of frequencies of the brightness of images (B, 3, H, W), in windows of `side`."""
     side = min(WINDOW, *images.shape[-2:])
     fade = torch.hann_window(side, device=images.device)
     windows = images.float().mean(1).unfold(1, side, side // 2).unfold(2, side, side // 2)
@@ -113,13 +113,15 @@ def power(images: Tensor) -> Tensor:
     return torch.fft.rfft2(centred * fade * fade[:, None]).abs().square().mean((0, 1, 2))
 
 
-def excess(images: Tensor, photos: Tensor) -> Tensor:
+def spectral_excess(images: Tensor, photos: Tensor) -> Tensor:
     """By how much frequencies are stronger in images (B, 3, H, W) than in photos, mean over frequencies, in nats.
+
+    `photos` is the `power_spectrum` of many of them: what a few have by chance would be paid for by lack of texture.
 
     Doubling the resolution leaves patterns that repeat every few pixels, which a critic of patches is slow to resent
     (Durall et al., 2020, arXiv:2003.01826). What photos have more of is left to the other losses.
     """
-    ratio = (power(images) + 1e-8).log() - (power(photos) + 1e-8).log()
+    ratio = (power_spectrum(images) + 1e-8).log() - (photos.to(images.device) + 1e-8).log()
     return F.relu(ratio - MARGIN).mean()
 
 
@@ -142,7 +144,7 @@ def adversarial_terms(critic: Critic, real: Tensor, fake: Tensor) -> tuple[Tenso
         fake: pictures, with their graph.
     """
     seen = zip(critic(real), critic(fake.detach()), strict=True)
-    hinges = [0.5 * (F.relu(1 - r).mean() + F.relu(1 + f).mean()) for r, f in seen]
+    hinges = [0.5 * (F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()) for r, f in seen]
     constants = {name: value.detach() for name, value in critic.named_parameters()}
     fooled = functional_call(critic, constants, (fake,))
     return torch.stack(hinges).mean(), -torch.stack([verdict.float().mean() for verdict in fooled]).mean()

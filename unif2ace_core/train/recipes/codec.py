@@ -8,13 +8,14 @@
 
 Stage 1 learns codes with an L1, an edge and LFQ's entropy loss. Stage 2 goes on with features of the CLIP expert (a
 perceptual loss of our own making; the expert knows glasses and smiles, so the codes come to hold them) and with more
-weight on the face. Stage 3 keeps the codes and trains the decoder alone against a light patch discriminator.
+weight on the face. Stage 3 keeps the codes and trains the decoder alone against light patch discriminators. A decoder
+that had learned to repair drawn codes (recipe `decoder`) learns whole codes again, and its config says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ from unif2ace_core.train.pictures import (
     feature_distance,
     perceptual_tower,
     pixel_terms,
-    restoration,
+    reconstruction,
 )
 from unif2ace_core.train.processes import Part
 from unif2ace_core.train.records import photo_batch, split_records, training_pixels
@@ -56,7 +57,7 @@ class CodecTrainConfig(TrainConfig):
     perceptual: str = ""  # export of the clip recipe for the perceptual loss
     perceptual_weight: float = 0.5
     freeze_encoder: bool = False  # stage 3: codes stay, only the decoder learns
-    adversarial: float = 0.0  # weight of the patch discriminator's loss
+    adversarial: float = 0.0  # weight of the patch discriminators' loss
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,11 +135,11 @@ class CodecTask:
 
     def evaluate(self) -> dict[str, float]:
         """PSNR and share of the codebook in use, over at most 512 held-out photos."""
-        errors, codes = restoration(self.codec, self.val[:512])
+        errors, codes = reconstruction(self.codec, self.val[:512])
         return {"val_psnr": round(float(errors.mean()), 3), "codes_used": float(codes.unique().numel())}
 
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
-        save_part(directory, "codec", self.codec, self.codec.config)
+        save_part(directory, "codec", self.codec, replace(self.codec.config, repair=0.0))
 
 
 def build(config: CodecTrainConfig, data: Path, output: Path) -> CodecTask:

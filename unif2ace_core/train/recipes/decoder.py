@@ -5,8 +5,9 @@
 Codes that a model draws fit together less well than those of photos, and a decoder that knows those alone draws smears.
 This one gets a share of each drawn code and the rest of what the model expects there (diffusion/repair.py). It restores
 photos from their own codes, some of them drawn anew, and makes what was drawn from captions look like photos to a
-critic.
-Codes stay as they are. `init=` is the whole model, and the CLIP expert in it lends its tower to the losses.
+critic. It learns to make hair and skin of fixed noise (grain): patterns that repeat, which doubling a map leaves, cost
+what they have above photos. Codes stay as they are. `init=` is the whole model, and the CLIP expert in it lends its
+tower to the losses.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,19 +25,20 @@ from unif2ace_core.data.sets import preferred_sources
 from unif2ace_core.diffusion.repair import repaired
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import ClipConfig, read_clip_config
-from unif2ace_core.tokens.codec import Codec, CodecConfig, on_grid
+from unif2ace_core.tokens.codec import Codec, CodecConfig, on_grid, to_image_tensor
 from unif2ace_core.train.material import maker
 from unif2ace_core.train.options import TrainConfig, as_path, check_range
 from unif2ace_core.train.pictures import (
     Critic,
     adversarial_terms,
     centre_weights,
-    excess,
     feature_distance,
     perceptual_tower,
     pixel_terms,
-    restoration,
+    power_spectrum,
+    reconstruction,
     shifted,
+    spectral_excess,
 )
 from unif2ace_core.train.processes import Part
 from unif2ace_core.train.records import photo_batch, split_records, training_pixels
@@ -43,7 +46,7 @@ from unif2ace_core.weights.parts import load_part, save_part
 from unif2ace_core.weights.resolve import codec_config, load_model
 from unif2ace_core.weights.store import copy_into
 
-GRAIN = 4  # patterns of noise on each of the decoder's maps
+SPECTRUM = 512  # photos in which frequencies are measured
 CELL = 16  # pixels a side that one code stands for
 
 
@@ -63,6 +66,7 @@ class DecoderTrainConfig(TrainConfig):
     drawn: int = 2048  # pictures drawn from captions
     sampling_steps: int = 14  # in which they are drawn
     drawn_share: float = 0.5  # of a step's rows
+    grain: int = 4  # patterns of noise on each of the decoder's maps, where the start has none
     repair: float = 0.4  # share of the expected entries in what is decoded
     plain_share: float = 0.3  # of the photos with their own codes: decoded from these alone, as `codec.decode` does
     centre_weight: float = 3.0  # how many times as much as the border the middle of the frame counts in pixels
@@ -76,7 +80,7 @@ class DecoderTrainConfig(TrainConfig):
         check_range(self, ("photos", "drawn", "sampling_steps", "centre_weight"), 1)
         check_range(self, ("repair", "plain_share"), 0, 1)
         check_range(self, ("drawn_share",), 0.01, 0.99)
-        check_range(self, ("perceptual_weight", "adversarial", "excess_weight", "keep_weight"), 0)
+        check_range(self, ("grain", "perceptual_weight", "adversarial", "excess_weight", "keep_weight"), 0)
 
     def missing(self) -> list[str]:
         return [] if self.init else ["init"]
@@ -97,7 +101,7 @@ class DecoderTask:
             raise UserError("recipe decoder needs init=DIR, a model's folder")
         self.config, self.directory = config, directory.resolve()  # `mini` is a folder here, not the embedded model
         check_model(self.directory)
-        self.codec = grained(load_part(self.directory, "codec", Codec, CodecConfig))
+        self.codec = with_grain(load_part(self.directory, "codec", Codec, CodecConfig), config.grain)
         self.codec.decoder.train().requires_grad_(True)
         self.tower, side = perceptual_tower(self.directory), self.codec.config.pixels
         self.critic = Critic()
@@ -106,8 +110,10 @@ class DecoderTask:
         sources = preferred_sources(data, config.sources)
         records, held_out = (split_records(data, split, sources) for split in ("train", "val"))
         self.pixels, self.val = (training_pixels(data, each, side) for each in (records, held_out))
+        some = self.pixels[:: max(1, len(self.pixels) // SPECTRUM)]
+        self.spectrum = power_spectrum(to_image_tensor(torch.from_numpy(np.array(some))))
         model = load_model(str(self.directory), parts=())
-        self.start = model.codec.decoder
+        self.start, self.start_share = model.codec.decoder, 1.0 if model.repair else 0.5
         made = maker(model, data, records, self.pixels, config.sampling_steps, config.seed)
         self.photos, self.drawn = made.of_photos(config.photos), made.of_drawings(config.drawn)
 
@@ -118,7 +124,7 @@ class DecoderTask:
         """Photos (P, 3, H, W), how much each counts, and what is decoded for them and for drawn pictures.
 
         `real` are any photos, for the critic: it would learn by heart those few whose codes are kept.
-        `kept` is of the drawn ones, and half as much repaired: what the start, which knows whole codes, can decode.
+        `kept` is of the drawn ones, for the start: half as much repaired where it knows whole codes alone.
         """
         rows = part.rows(self.config.batch_size)
         drawn = min(round(rows * self.config.drawn_share), rows - 1)
@@ -134,7 +140,7 @@ class DecoderTask:
             "restored": self.mixed(self.photos, chosen, share),
             "counts": 1 - redrawn,
             "drawn": self.mixed(self.drawn, others, torch.full((drawn,), self.config.repair)),
-            "kept": self.mixed(self.drawn, others, torch.full((drawn,), self.config.repair / 2)),
+            "kept": self.mixed(self.drawn, others, torch.full((drawn,), self.config.repair * self.start_share)),
         }
 
     def photos_of(self, rows: Tensor, mirrored: Tensor) -> Tensor:
@@ -161,7 +167,7 @@ class DecoderTask:
             "l1": (counts * pixels).mean(),
             "edge": (counts * edges).mean(),
             "perceptual": self.config.perceptual_weight * (counts * apart).mean(),
-            "excess": self.config.excess_weight * excess(made, torch.cat([photos, real])),
+            "excess": self.config.excess_weight * spectral_excess(made, self.spectrum),
             "critic": judged,
             "adversarial": self.config.adversarial * fooled,
         }
@@ -178,7 +184,7 @@ class DecoderTask:
 
     def evaluate(self) -> dict[str, float]:
         """PSNR, over at most 512 held-out photos, of what their codes alone give."""
-        errors, _ = restoration(self.codec, self.val[:512])
+        errors, _ = reconstruction(self.codec, self.val[:512])
         return {"psnr": round(float(errors.mean()), 3)}
 
     def export(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
@@ -189,11 +195,11 @@ class DecoderTask:
         save_part(directory, "codec", self.codec, replace(self.codec.config, repair=self.config.repair))
 
 
-def grained(codec: Codec) -> Codec:
+def with_grain(codec: Codec, patterns: int) -> Codec:
     """A codec with noise to make texture of, which decodes as before until it has learned to."""
-    if codec.config.grain:
+    if codec.config.grain or not patterns:
         return codec
-    found = Codec(replace(codec.config, grain=GRAIN)).eval().requires_grad_(False)
+    found = Codec(replace(codec.config, grain=patterns)).eval().requires_grad_(False)
     found.load_state_dict(found.state_dict() | codec.state_dict())
     return found
 
