@@ -30,6 +30,7 @@ from unif2ace_core.train.recipes.face import FaceTask, FaceTrainConfig
 from unif2ace_core.train.recipes.locate import LocateTask, LocateTrainConfig
 from unif2ace_core.train.recipes.model import ModelTask, ModelTrainConfig, check_start, model_sizes
 from unif2ace_core.train.run import run
+from unif2ace_core.weights.configs import read_config
 from unif2ace_core.weights.parts import save_part
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -59,6 +60,15 @@ def edited(folder: Path, target: Path, change: dict[str, str]) -> Path:
         table.writeheader()
         table.writerows(rows)
     return target
+
+
+def test_a_decoder_that_learns_whole_codes_again_no_longer_says_that_it_repairs(
+    made_up_faces: Path, tmp_path: Path
+) -> None:
+    sizes = CodecConfig(encoder_widths=(8, 8, 8), decoder_widths=(8, 8, 8, 8), grain=2, repair=0.4)
+    save_part(tmp_path / "start", "codec", Codec(sizes), sizes)
+    CodecTask(CodecTrainConfig(init=str(tmp_path / "start")), made_up_faces).export(tmp_path / "end", {})
+    assert read_config(tmp_path / "end" / "codec.json", CodecConfig) == replace(sizes, repair=0.0)
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
