@@ -6,7 +6,7 @@ Codes that a model draws fit together less well than those of photos, and a deco
 This one gets a share of each drawn code and the rest of what the model expects there (diffusion/repair.py). It restores
 photos from their own codes, some of them drawn anew, and makes what was drawn from captions look like photos to a
 critic. It learns to make hair and skin of fixed noise (grain): patterns that repeat, which doubling a map leaves, cost
-what they have above photos. Codes stay as they are. `init=` is the whole model, and the CLIP expert in it lends its
+what they stand out by. Codes stay as they are. `init=` is the whole model, and the CLIP expert in it lends its
 tower to the losses.
 """
 
@@ -72,7 +72,7 @@ class DecoderTrainConfig(TrainConfig):
     centre_weight: float = 3.0  # how many times as much as the border the middle of the frame counts in pixels
     perceptual_weight: float = 0.7
     adversarial: float = 0.08  # weight of the critic's opinion
-    excess_weight: float = 2.0  # of frequencies that are stronger than in photos: patterns that repeat
+    excess_weight: float = 0.5  # of frequencies that stand out more than in photos: patterns that repeat
     keep_weight: float = 0.3  # of the L1 between mean colours of drawn cells and the start's, lest they drift
 
     def __post_init__(self) -> None:
