@@ -54,7 +54,7 @@ CELL = 16  # pixels a side that one code stands for
 class DecoderTrainConfig(TrainConfig):
     """Settings of the decoder recipe."""
 
-    steps: int = 800
+    steps: int = 200  # a critic asks for grit in the long run
     batch_size: int = 24
     learning_rate: float = 3e-4
     decay: float = 0.5
@@ -71,7 +71,7 @@ class DecoderTrainConfig(TrainConfig):
     plain_share: float = 0.3  # of the photos with their own codes: decoded from these alone, as `codec.decode` does
     centre_weight: float = 3.0  # how many times as much as the border the middle of the frame counts in pixels
     perceptual_weight: float = 0.7
-    adversarial: float = 0.08  # weight of the critic's opinion
+    adversarial: float = 0.1  # weight of the critic's opinion
     excess_weight: float = 0.5  # of frequencies that stand out more than in photos: patterns that repeat
     keep_weight: float = 0.3  # of the L1 between mean colours of drawn cells and the start's, lest they drift
 
