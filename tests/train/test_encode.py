@@ -146,6 +146,19 @@ def test_what_changes_the_features_changes_the_key(
     assert [cached(tmp_path, kind) for kind in ("codes", "clip", "face")] == [1, 3, 3]
 
 
+def test_a_decoder_that_learned_on_leaves_the_codes_where_they_are(
+    made_up_faces: Path, records: list[FaceRecord], embedded_parts: Path, tmp_path: Path
+) -> None:
+    of(made_up_faces, records, embedded_parts)
+    codec = load_codec(embedded_parts)
+    for changed, arrays in ((codec.decoder, 1), (codec, 2)):
+        with torch.no_grad():
+            next(changed.parameters()).add_(1.0)
+        save_part(embedded_parts, "codec", codec, codec.config)
+        of(made_up_faces, records, embedded_parts)
+        assert cached(tmp_path, "codes") == arrays
+
+
 def test_a_model_that_was_moved_is_the_same_model(published: Path, tmp_path: Path) -> None:
     before = fingerprint(published, "face")
     shutil.move(tmp_path / "face.onnx", tmp_path / "elsewhere.onnx")

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unif2ace_core.data.pixels import aligned_pixels, cache_directory, frame_key, new_array
 from unif2ace_core.data.sets import SetRecords
@@ -24,7 +24,7 @@ from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import clip_width, load_clip_expert
 from unif2ace_core.experts.face import load_face_expert
-from unif2ace_core.tokens.codec import to_image_tensor
+from unif2ace_core.tokens.codec import CodecConfig, to_image_tensor
 from unif2ace_core.train.loop import native_bf16
 from unif2ace_core.weights.parts import fingerprint
 from unif2ace_core.weights.resolve import codec_config, load_codec
@@ -58,6 +58,26 @@ def load_encoder(kind: str, directory: Path, device: torch.device) -> Encoder:
     return lambda images: face(images).half()
 
 
+def encoder_fingerprint(kind: str, directory: Path) -> str:
+    """Hash of all that decides what an encoder of a kind computes of a photo's pixels.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    if kind == "codes" and isinstance(codec_config(directory), CodecConfig):
+        return encoding_of(load_codec(directory))
+    return fingerprint(directory, PARTS[kind])
+
+
+def encoding_of(codec: nn.Module) -> str:
+    """Hash of what of a codec turns photos into codes: its decoder may learn on, and codes stay."""
+    known = hashlib.sha256()
+    for name, value in sorted(codec.state_dict().items()):
+        if not name.startswith("decoder."):
+            known.update(repr((name, value.shape, value.dtype)).encode() + value.cpu().numpy().tobytes())
+    return known.hexdigest()
+
+
 @dataclass
 class EncodedSet:
     """What the transformer trains on; the first dimension counts records, the second views."""
@@ -84,10 +104,10 @@ def encoded(
 def encode_kind(kind: str, data: Path, records: Sequence[FaceRecord], directory: Path, pixels: int) -> np.ndarray:
     """One array of `EncodedSet`, of photos of this side.
 
-    The cache's key covers the photos, their frames and side, the encoder's weights and config, and the precision.
+    The cache's key covers the photos, their frames and side, the encoder (not a codec's decoder), and the precision.
     """
     bf16 = kind != "codes" and native_bf16()
-    parts = (VERSION, fingerprint(directory, PARTS[kind]), frame_key(data, records, pixels), bf16)
+    parts = (VERSION, encoder_fingerprint(kind, directory), frame_key(data, records, pixels), bf16)
     path = cache_directory() / f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.npy"
     if not path.exists():
         with replacing(path) as temporary:
@@ -102,7 +122,7 @@ def _copy_stored(records: Sequence[FaceRecord], kind: str, directory: Path, path
         return False
     from unif2ace_core.data.stages.encode import stored
 
-    found = stored(records, kind, fingerprint(directory, PARTS[kind]))
+    found = stored(records, kind, encoder_fingerprint(kind, directory))
     if found is None:
         return False
     logger.info("taking the %s that the set holds", kind)

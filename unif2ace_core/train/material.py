@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.pixels import frame_key
@@ -34,6 +34,7 @@ from unif2ace_core.tasks.generate import (
     sample_codes,
     seen_text,
 )
+from unif2ace_core.train.encode import encoding_of
 from unif2ace_core.train.records import photo_batch
 from unif2ace_core.weights.parts import digest_of
 from unif2ace_core.weights.resolve import LoadedModel
@@ -139,15 +140,6 @@ def maker(
     """A maker whose drawings are made as the model draws by itself, in so many steps."""
     options = replace(resolve_options(model, GenerateOptions(steps=steps)), repair=1.0)
     return Maker(model, data, records, photos, options, seed)
-
-
-def encoding_of(codec: nn.Module) -> str:
-    """Hash of what of a codec turns photos into codes."""
-    known = hashlib.sha256()
-    for name, value in sorted(codec.state_dict().items()):
-        if not name.startswith("decoder."):
-            known.update(repr((name, value.shape, value.dtype)).encode() + value.cpu().numpy().tobytes())
-    return known.hexdigest()
 
 
 def drawn_anew(codes: Tensor, span: PromptedSpan, shares: Tensor, generator: torch.Generator) -> Tensor:

@@ -19,9 +19,8 @@ from unif2ace_core.data.pixels import framed_photo
 from unif2ace_core.data.sets import SetRecords, check_aligned
 from unif2ace_core.data.shards import Job, Made, Shard, image_files, read_shard, read_stages, shards_of, with_column
 from unif2ace_core.data.stages.threads import one_thread
-from unif2ace_core.train.encode import PARTS, VIEWS, Encoder, encoded_views, load_encoder
+from unif2ace_core.train.encode import VIEWS, Encoder, encoded_views, encoder_fingerprint, load_encoder
 from unif2ace_core.train.loop import native_bf16
-from unif2ace_core.weights.parts import fingerprint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +31,7 @@ Rows = Callable[[np.ndarray], np.ndarray]  # photos (R, P, P, 3) uint8 -> (R, n)
 
 def encode_settings(parts: Mapping[str, Path], pixels: int) -> dict[str, Any]:
     """What the columns depend on: the encoder of each kind, the side of the photos, the experts' precision."""
-    encoders = {kind: fingerprint(folder, PARTS[kind])[:16] for kind, folder in parts.items()}
+    encoders = {kind: encoder_fingerprint(kind, folder)[:16] for kind, folder in parts.items()}
     return {"encoders": encoders, "pixels": pixels, "precision": "bf16" if native_bf16() else "fp32"}
 
 
@@ -90,7 +89,7 @@ def with_fixed_lists(table: pa.Table, name: str, rows: np.ndarray) -> pa.Table:
 def stored(records: SetRecords, kind: str, encoder: str) -> Iterable[np.ndarray] | None:
     """A set's rows (B, VIEWS, n) of a kind, a few at a time; None where that encoder did not make them.
 
-    `encoder` is its fingerprint.
+    `encoder` is its `encoder_fingerprint`.
     """
     done = [stage for stage in read_stages(records.directory) if stage["stage"] == STAGE]
     if not done or done[-1]["encoders"].get(kind) != encoder[:16] or not records.has(kind):
