@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unif2ace_core.data.pixels import aligned_pixels
+from unif2ace_core.data.pixels import aligned_pixels, cache_directory
 from unif2ace_core.data.sources import read_records
 from unif2ace_core.train import material
 from unif2ace_core.train.material import MOST_REDRAWN, Maker, drawn_anew, maker
@@ -66,7 +66,17 @@ def test_another_seed_or_other_settings_have_other_lots(made: Maker) -> None:
         maker(made.model, made.data, made.records, made.photos, 3, 0),
         maker(made.model, made.data, made.records[1:], made.photos, 2, 0),
     ]
-    assert len({each.key for each in (made, *others)}) == 4
+    assert len({each.drawn_key for each in (made, *others)}) == 4
+    assert len({each.key for each in (made, *others)}) == 3  # a photo's codes are not drawn in steps
+
+
+def test_a_damaged_lot_is_made_anew(made: Maker, caplog: pytest.LogCaptureFixture) -> None:
+    first = made.of_photos(2)
+    (lot,) = cache_directory().glob("photos-*.safetensors")
+    lot.write_bytes(lot.read_bytes()[:100])
+    again = made.of_photos(2)
+    assert "is made anew" in caplog.text
+    assert all(torch.equal(again[name], rows) for name, rows in first.items())
 
 
 def test_a_decoder_that_learns_on_finds_the_lots_and_another_encoder_does_not(made: Maker) -> None:

@@ -26,6 +26,7 @@ from unif2ace_core.data.sets import cache_directory
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.diffusion.repair import expected_entries
 from unif2ace_core.diffusion.samplers import masked_logits
+from unif2ace_core.errors import UserError
 from unif2ace_core.tasks.generate import (
     GenerateOptions,
     GenerateRequest,
@@ -62,11 +63,11 @@ class Maker:
 
     @cached_property
     def key(self) -> str:
-        """Hash of all that lots depend on: photos, their labels, and what of the model takes part; no decoder does."""
+        """Hash of all that photos' lots depend on: these, their labels, and what of the model takes part."""
         folder, known = self.model.directory, hashlib.sha256()
         for record in self.records:
             known.update(repr((record.key, sorted(record.labels.items()), record.age)).encode())
-        words = repr((VERSION, self.model.config, self.model.quantization, self.options, self.seed, known.hexdigest()))
+        words = repr((VERSION, self.model.config, self.model.quantization, self.seed, known.hexdigest()))
         parts = (
             digest_of(words, folder / "model.safetensors"),
             digest_of("", folder / "tokenizer.json"),
@@ -75,26 +76,34 @@ class Maker:
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
+    @cached_property
+    def drawn_key(self) -> str:
+        """The same of drawings, which depend on how they are sampled too."""
+        return hashlib.sha256(repr((self.key, self.options)).encode()).hexdigest()[:16]
+
     def of_photos(self, count: int) -> dict[str, Tensor]:
         """`count` photos: codes (n, N), expected (n, N, bits), row, mirrored, redrawn (each code's chance of it)."""
-        return self.kept("photos", count, self.photo_lot)
+        return self.kept(f"photos-{self.key}", count, self.photo_lot)
 
     def of_drawings(self, count: int) -> dict[str, Tensor]:
         """`count` pictures drawn from captions of the records: codes (n, N), expected (n, N, bits)."""
-        return self.kept("drawn", count, self.drawn_lot)
+        return self.kept(f"drawn-{self.drawn_key}", count, self.drawn_lot)
 
-    def kept(self, kind: str, count: int, make: Callable[[random.Random, int], Lot]) -> dict[str, Tensor]:
-        """The first `count` rows of a kind's lots, each read from the cache or made and kept there."""
+    def kept(self, name: str, count: int, make: Callable[[random.Random, int], Lot]) -> dict[str, Tensor]:
+        """The first `count` rows of the lots of a name, each read from the cache or made and kept there."""
         lots = []
         for start in range(0, count, LOT):
             batches = -(-min(LOT, count - start) // BATCH)
-            path = cache_directory() / f"{kind}-{self.key}-{start:06d}-{batches * BATCH}.safetensors"
-            if not path.exists():
+            path = cache_directory() / f"{name}-{start:06d}-{batches * BATCH}.safetensors"
+            lot = kept_lot(path)
+            if lot is None:
+                kind = name.partition("-")[0]
                 logger.info("%s: %d of %d rows, once for all runs", kind, start, count)
                 rng = random.Random(f"{kind} {self.seed} {start}")
-                save_tensors(path, joined([make(rng, BATCH) for _ in range(batches)]))
-            lots.append(load_tensors(path))
-        return {name: rows[:count] for name, rows in joined(lots).items()}
+                lot = joined([make(rng, BATCH) for _ in range(batches)])
+                save_tensors(path, lot)
+            lots.append(lot)
+        return {column: rows[:count] for column, rows in joined(lots).items()}
 
     @torch.inference_mode()
     def photo_lot(self, rng: random.Random, count: int) -> Lot:
@@ -140,6 +149,17 @@ def maker(
     """A maker whose drawings are made as the model draws by itself, in so many steps."""
     options = replace(resolve_options(model, GenerateOptions(steps=steps)), repair=1.0)
     return Maker(model, data, records, photos, options, seed)
+
+
+def kept_lot(path: Path) -> Lot | None:
+    """A lot of the cache; None where it is not there, or damaged, which a note says."""
+    if not path.exists():
+        return None
+    try:
+        return load_tensors(path)
+    except UserError as error:
+        logger.warning("%s; it is made anew", str(error).partition(";")[0])
+        return None
 
 
 def drawn_anew(codes: Tensor, span: PromptedSpan, shares: Tensor, generator: torch.Generator) -> Tensor:
