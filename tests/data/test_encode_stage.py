@@ -5,6 +5,7 @@ pytest tests/data/test_encode_stage.py
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from unif2ace_core.data import shards
 from unif2ace_core.data.sets import SetRecords
 from unif2ace_core.data.shards import Share, following, read_shard, run_stage, shards_of, write_shard
 from unif2ace_core.data.stages.encode import encode_jobs, encode_settings
+from unif2ace_core.data.stages.encode import stored as stored_rows
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import ClipConfig, ClipEncoder
 from unif2ace_core.experts.face import FaceConfig, FaceEncoder
 from unif2ace_core.tokens.codec import Codec, CodecConfig
 from unif2ace_core.train import encode as train_encode
 from unif2ace_core.train.encode import VIEWS, EncodedSet, encoded
-from unif2ace_core.weights.parts import save_part
+from unif2ace_core.weights.parts import load_part, save_part
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -69,6 +71,26 @@ def test_training_takes_what_is_stored_and_it_is_what_it_would_compute(
     monkeypatch.setattr(train_encode, "load_encoder", lambda *_: pytest.fail("encoded again"))
     taken = of(stored, parts)
     assert same(taken, computed) and taken.codes.shape[:2] == (10, VIEWS)
+
+
+def test_training_takes_codes_under_a_decoder_that_learned_on(
+    aligned_faces: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = encode(aligned_faces, tmp_path / "encoded", parts)
+    learned = shutil.copytree(parts, tmp_path / "learned")
+    codec = load_part(learned, "codec", Codec, CodecConfig)
+    with torch.no_grad():
+        next(codec.decoder.parameters()).add_(1.0)
+    save_part(learned, "codec", codec, codec.config)
+    monkeypatch.setattr(train_encode, "load_encoder", lambda *_: pytest.fail("encoded again"))
+    assert of(stored, learned).codes.shape[:2] == (10, VIEWS)
+
+
+def test_features_of_photos_of_another_side_are_not_taken(aligned_faces: Path, parts: Path, tmp_path: Path) -> None:
+    records = SetRecords(encode(aligned_faces, tmp_path / "encoded", parts), "train")
+    made_by = train_encode.encoder_fingerprint("clip", parts)
+    assert stored_rows(records, "clip", made_by, 64) is not None
+    assert stored_rows(records, "clip", made_by, 128) is None
 
 
 def test_other_encoders_make_their_own(aligned_faces: Path, parts: Path, tmp_path: Path) -> None:

@@ -68,6 +68,10 @@ def test_another_seed_or_other_settings_have_other_lots(made: Maker) -> None:
     ]
     assert len({each.drawn_key for each in (made, *others)}) == 4
     assert len({each.key for each in (made, *others)}) == 3  # a photo's codes are not drawn in steps
+    for each in (made, others[1]):
+        each.of_photos(2)
+        each.of_drawings(2)
+    assert [len(list(cache_directory().glob(f"{kind}-*-000000-*"))) for kind in ("photos", "drawn")] == [1, 2]
 
 
 def test_a_damaged_lot_is_made_anew(made: Maker, caplog: pytest.LogCaptureFixture) -> None:

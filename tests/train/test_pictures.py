@@ -76,11 +76,12 @@ def test_the_critic_judges_patches_of_several_sizes() -> None:
         assert [tuple(verdict.shape) for verdict in critic(images)] == [(2, 1, 16, 16), (2, 1, 8, 8), (2, 1, 4, 4)]
 
 
-@pytest.mark.parametrize("period", (2, 4, 8))
-def test_what_repeats_is_in_excess(period: int) -> None:
-    photos = noise(rows=8, side=64)
-    seen, column = power_spectrum(photos), torch.arange(64.0).expand_as(photos)
-    woven = (0.5 * photos + 0.3 * torch.cos(2 * torch.pi / period * column)).requires_grad_(True)
+@pytest.mark.parametrize(("down", "across"), ((0, 2), (0, 4), (0, 8), (8, 0), (4, 8)))
+def test_what_repeats_is_in_excess(down: int, across: int) -> None:
+    photos, place = noise(rows=8, side=64), torch.arange(64.0)
+    seen, phase = power_spectrum(photos), torch.zeros(64, 64)
+    phase = phase + (place / across if across else 0) + (place[:, None] / down if down else 0)
+    woven = (0.5 * photos + 0.3 * torch.cos(2 * torch.pi * phase)).requires_grad_(True)
     found = spectral_excess(woven, seen)
     found.backward()
     assert float(found.detach()) > 0.01 and woven.grad is not None and bool(woven.grad.isfinite().all())

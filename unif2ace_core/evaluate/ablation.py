@@ -23,8 +23,9 @@ from typing import Any
 
 from unif2ace_core.errors import UserError
 from unif2ace_core.evaluate.metrics import rounded
+from unif2ace_core.train.encode import PARTS, encoder_fingerprint
 from unif2ace_core.weights.configs import read_json
-from unif2ace_core.weights.parts import fingerprint, has_part
+from unif2ace_core.weights.parts import has_part
 from unif2ace_core.weights.store import write_text_atomic
 
 logger = logging.getLogger(__name__)
@@ -263,7 +264,7 @@ def ablate(
 
 def encoders_of(model: Path) -> str:
     """Hash of the parts that all runs share."""
-    parts = [fingerprint(model, part) for part in ("codec", "clip", "face")]
+    parts = [encoder_fingerprint(kind, model) for kind in PARTS]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 

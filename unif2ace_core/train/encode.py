@@ -62,7 +62,7 @@ def encoder_fingerprint(kind: str, directory: Path) -> str:
     """Hash of all that decides what an encoder of a kind computes of a photo's pixels.
 
     Raises:
-        UserError: a file is missing.
+        UserError: a file is missing, or does not fit its config.
     """
     if kind == "codes" and isinstance(codec_config(directory), CodecConfig):
         return encoding_of(load_codec(directory))
@@ -111,18 +111,18 @@ def encode_kind(kind: str, data: Path, records: Sequence[FaceRecord], directory:
     path = cache_directory() / f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.npy"
     if not path.exists():
         with replacing(path) as temporary:
-            if not _copy_stored(records, kind, directory, temporary):
+            if not _copy_stored(records, kind, directory, pixels, temporary):
                 _encode_anew(kind, data, records, directory, pixels, temporary, bf16)
     return np.load(path, mmap_mode="r")
 
 
-def _copy_stored(records: Sequence[FaceRecord], kind: str, directory: Path, path: Path) -> bool:
-    """Copy what `unif2ace data encode` stored with this encoder, if it did."""
+def _copy_stored(records: Sequence[FaceRecord], kind: str, directory: Path, pixels: int, path: Path) -> bool:
+    """Copy what `unif2ace data encode` stored with this encoder of photos of this side, if it did."""
     if not isinstance(records, SetRecords):
         return False
     from unif2ace_core.data.stages.encode import stored
 
-    found = stored(records, kind, encoder_fingerprint(kind, directory))
+    found = stored(records, kind, encoder_fingerprint(kind, directory), pixels)
     if found is None:
         return False
     logger.info("taking the %s that the set holds", kind)

@@ -158,6 +158,8 @@ def kept_lot(path: Path) -> Lot | None:
     try:
         return load_tensors(path)
     except UserError as error:
+        if isinstance(error.__cause__, OSError):  # it may be whole
+            raise
         logger.warning("%s; it is made anew", str(error).partition(";")[0])
         return None
 

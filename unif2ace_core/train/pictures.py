@@ -2,7 +2,7 @@
 
 A restored picture is held against its photo by pixels, by the differences of neighbours, and by the maps of the CLIP
 expert's tower, which knows glasses and smiles. Where there is no photo to hold it against, a critic judges
-(Goodfellow et al., 2014), by patches of several sizes, and no pattern may repeat.
+(Goodfellow et al., 2014), by patches of several sizes, and no pattern may repeat every 8 pixels or oftener.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ def power_spectrum(images: Tensor) -> Tensor:
 
 
 def spectral_excess(images: Tensor, photos: Tensor) -> Tensor:
-    """By how much frequencies that repeat stand out more in images (B, 3, H, W) than in photos, mean of them, in nats.
+    """By how much patterns stand out more in images (B, 3, H, W) than in photos, mean over their frequencies, in nats.
+
+    Patterns are what repeats every `PERIOD` pixels, or a whole number of times in them.
 
     A frequency is held against those around it, for pictures may be louder than photos, or smoother, on the whole; and
     that against photos, whose `power_spectrum` is given. Doubling the resolution leaves patterns that repeat every few
@@ -126,7 +128,8 @@ def spectral_excess(images: Tensor, photos: Tensor) -> Tensor:
     ways = [way for way in product((-LEAK, 0, LEAK), repeat=2) if any(way)]
     around = torch.stack([ratio.roll(way, (0, 1)) for way in ways]).mean(0)
     step = max(1, len(ratio) // PERIOD)
-    above = (ratio - around)[::step, ::step].flatten()[1:]  # there is nothing to say of the mean brightness
+    # Pictures shall lose the pattern, not get noise beside it. Of the mean brightness there is nothing to say.
+    above = (ratio - around.detach())[::step, ::step].flatten()[1:]
     return F.relu(above - MARGIN).mean()
 
 

@@ -86,13 +86,15 @@ def with_fixed_lists(table: pa.Table, name: str, rows: np.ndarray) -> pa.Table:
 # --- What training takes -------------------------------------------------------------------------------------
 
 
-def stored(records: SetRecords, kind: str, encoder: str) -> Iterable[np.ndarray] | None:
-    """A set's rows (B, VIEWS, n) of a kind, a few at a time; None where that encoder did not make them.
+def stored(records: SetRecords, kind: str, encoder: str, pixels: int) -> Iterable[np.ndarray] | None:
+    """A set's rows (B, VIEWS, n) of a kind, a few at a time; None where that encoder did not make them of such photos.
 
-    `encoder` is its `encoder_fingerprint`.
+    `encoder` is its `encoder_fingerprint`, `pixels` the side of the photos.
     """
     done = [stage for stage in read_stages(records.directory) if stage["stage"] == STAGE]
-    if not done or done[-1]["encoders"].get(kind) != encoder[:16] or not records.has(kind):
+    if not done or not records.has(kind):
+        return None
+    if (done[-1]["encoders"].get(kind), done[-1]["pixels"]) != (encoder[:16], pixels):
         return None
     return (_unpacked(values) for values in records.column(kind))
 

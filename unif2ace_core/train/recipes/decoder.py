@@ -54,7 +54,8 @@ CELL = 16  # pixels a side that one code stands for
 class DecoderTrainConfig(TrainConfig):
     """Settings of the decoder recipe."""
 
-    steps: int = 200  # a critic asks for grit in the long run
+    steps: int = 200  # a critic asks for grit in the long run: look at the checkpoints
+    save_every: int = 50
     batch_size: int = 24
     learning_rate: float = 3e-4
     decay: float = 0.5
