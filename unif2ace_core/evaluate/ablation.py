@@ -255,7 +255,7 @@ def ablate(
     Raises:
         UserError: a part or data are missing, or the folder holds runs of other lengths or settings.
     """
-    missing = [name for name in ("codec", "clip", "face") if not has_part(model, name)]
+    missing = [name for name in PARTS.values() if not has_part(model, name)]
     if missing:
         raise UserError(f"{model} has no {missing[0]}, which the ablation compares with; give another --model")
     told, plan = progress or (lambda done, total: None), replace(plan, encoders=encoders_of(model))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from unif2ace_core.data.pixels import aligned_pixels, cache_directory, frame_key, new_array
 from unif2ace_core.data.sets import SetRecords
+from unif2ace_core.data.shards import digest
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import clip_width, load_clip_expert
@@ -106,23 +107,24 @@ def encode_kind(kind: str, data: Path, records: Sequence[FaceRecord], directory:
 
     The cache's key covers the photos, their frames and side, the encoder (not a codec's decoder), and the precision.
     """
-    bf16 = kind != "codes" and native_bf16()
-    parts = (VERSION, encoder_fingerprint(kind, directory), frame_key(data, records, pixels), bf16)
-    path = cache_directory() / f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.npy"
+    bf16, encoder = kind != "codes" and native_bf16(), encoder_fingerprint(kind, directory)
+    path = cache_directory() / f"{kind}-{digest((VERSION, encoder, frame_key(data, records, pixels), bf16))}.npy"
     if not path.exists():
         with replacing(path) as temporary:
-            if not _copy_stored(records, kind, directory, pixels, temporary):
+            if not _copy_stored(records, kind, directory, encoder, pixels, temporary):
                 _encode_anew(kind, data, records, directory, pixels, temporary, bf16)
     return np.load(path, mmap_mode="r")
 
 
-def _copy_stored(records: Sequence[FaceRecord], kind: str, directory: Path, pixels: int, path: Path) -> bool:
-    """Copy what `unif2ace data encode` stored with this encoder of photos of this side, if it did."""
+def _copy_stored(
+    records: Sequence[FaceRecord], kind: str, directory: Path, encoder: str, pixels: int, path: Path
+) -> bool:
+    """Copy what `unif2ace data encode` stored with this encoder, by its fingerprint, of such photos, if it did."""
     if not isinstance(records, SetRecords):
         return False
     from unif2ace_core.data.stages.encode import stored
 
-    found = stored(records, kind, encoder_fingerprint(kind, directory), pixels)
+    found = stored(records, kind, encoder, pixels)
     if found is None:
         return False
     logger.info("taking the %s that the set holds", kind)

@@ -23,6 +23,7 @@ from torch import Tensor
 from unif2ace_core.data.captions import caption
 from unif2ace_core.data.pixels import frame_key
 from unif2ace_core.data.sets import cache_directory
+from unif2ace_core.data.shards import digest
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.diffusion.repair import expected_entries
 from unif2ace_core.diffusion.samplers import masked_logits
@@ -74,36 +75,35 @@ class Maker:
             encoding_of(self.model.codec),
             frame_key(self.data, self.records, self.photos.shape[1]),
         )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        return digest(parts)
 
     @cached_property
     def drawn_key(self) -> str:
         """The same of drawings, which depend on how they are sampled too."""
-        return hashlib.sha256(repr((self.key, self.options)).encode()).hexdigest()[:16]
+        return digest((self.key, self.options))
 
     def of_photos(self, count: int) -> dict[str, Tensor]:
         """`count` photos: codes (n, N), expected (n, N, bits), row, mirrored, redrawn (each code's chance of it)."""
-        return self.kept(f"photos-{self.key}", count, self.photo_lot)
+        return self.kept("photos", self.key, count, self.photo_lot)
 
     def of_drawings(self, count: int) -> dict[str, Tensor]:
         """`count` pictures drawn from captions of the records: codes (n, N), expected (n, N, bits)."""
-        return self.kept(f"drawn-{self.drawn_key}", count, self.drawn_lot)
+        return self.kept("drawn", self.drawn_key, count, self.drawn_lot)
 
-    def kept(self, name: str, count: int, make: Callable[[random.Random, int], Lot]) -> dict[str, Tensor]:
-        """The first `count` rows of the lots of a name, each read from the cache or made and kept there."""
+    def kept(self, kind: str, key: str, count: int, make: Callable[[random.Random, int], Lot]) -> dict[str, Tensor]:
+        """The first `count` rows of a kind's lots, each read from the cache or made and kept there."""
         lots = []
         for start in range(0, count, LOT):
             batches = -(-min(LOT, count - start) // BATCH)
-            path = cache_directory() / f"{name}-{start:06d}-{batches * BATCH}.safetensors"
+            path = cache_directory() / f"{kind}-{key}-{start:06d}-{batches * BATCH}.safetensors"
             lot = kept_lot(path)
             if lot is None:
-                kind = name.partition("-")[0]
                 logger.info("%s: %d of %d rows, once for all runs", kind, start, count)
                 rng = random.Random(f"{kind} {self.seed} {start}")
                 lot = joined([make(rng, BATCH) for _ in range(batches)])
                 save_tensors(path, lot)
             lots.append(lot)
-        return {column: rows[:count] for column, rows in joined(lots).items()}
+        return {name: rows[:count] for name, rows in joined(lots).items()}
 
     @torch.inference_mode()
     def photo_lot(self, rng: random.Random, count: int) -> Lot:
