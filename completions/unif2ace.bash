@@ -32,7 +32,7 @@ _unif2ace() {
         generate:--temperature) :; return ;;
         generate:--cooling) :; return ;;
         generate:--repair) :; return ;;
-        generate:--sampler) COMPREPLY=($(compgen -W "maskgit ancestral euler first_hitting remdm halton moment" -- "$current")); return ;;
+        generate:--sampler) COMPREPLY=($(compgen -W "maskgit ancestral euler first_hitting remdm halton halton_centred moment" -- "$current")); return ;;
         generate:--negative) :; return ;;
         generate:--best-of) :; return ;;
         generate:--output|generate:-o) _unif2ace_files -f; return ;;
@@ -66,7 +66,7 @@ _unif2ace() {
         eval:--temperature) :; return ;;
         eval:--cooling) :; return ;;
         eval:--repair) :; return ;;
-        eval:--sampler) COMPREPLY=($(compgen -W "maskgit ancestral euler first_hitting remdm halton moment" -- "$current")); return ;;
+        eval:--sampler) COMPREPLY=($(compgen -W "maskgit ancestral euler first_hitting remdm halton halton_centred moment" -- "$current")); return ;;
         eval:--negative) :; return ;;
         eval:--best-of) :; return ;;
         eval:--judge) _unif2ace_files -d; return ;;

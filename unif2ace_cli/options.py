@@ -9,7 +9,7 @@ import typer
 
 from unif2ace_cli import console
 
-SAMPLERS = ("maskgit", "ancestral", "euler", "first_hitting", "remdm", "halton", "moment")
+SAMPLERS = ("maskgit", "ancestral", "euler", "first_hitting", "remdm", "halton", "halton_centred", "moment")
 """Names in unif2ace_core.diffusion.samplers.SAMPLERS, which needs torch; a test compares."""
 GUIDANCE_SCHEDULES = ("constant", "linear", "cosine", "window:0.2-0.8")
 """Names in unif2ace_core.diffusion.guidance.SCHEDULES, a window with numbers; a test compares."""

@@ -84,7 +84,7 @@ def test_shell_understands_the_script(shell, check):
             },
         ),
         ("unif2ace generate --device ", {"auto", "cpu", "cuda", "mps"}),
-        ("unif2ace generate x --sampler h", {"halton"}),
+        ("unif2ace generate x --sampler h", {"halton", "halton_centred"}),
         ("unif2ace generate --ste", {"--steps"}),
         ("unif2ace --debug quantize --bits ", {"8", "4"}),
         ("unif2ace train co", {"codec"}),

@@ -13,7 +13,8 @@ from torch import Tensor
 from unif2ace_core.diffusion import samplers
 from unif2ace_core.diffusion.bounds import ExactBounds
 from unif2ace_core.diffusion.d3diff import D3DiffConfig, d3diff_loss, unnormalized_penalty
-from unif2ace_core.diffusion.samplers import RowNoise, Step, halton_order
+from unif2ace_core.diffusion.orders import halton_order
+from unif2ace_core.diffusion.samplers import RowNoise, Step
 from unif2ace_core.diffusion.schedule import (
     CosineSchedule,
     LinearSchedule,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from diffusion_toys import A_K, toy_a
 from torch import Tensor
 
 from unif2ace_core.diffusion import samplers
+from unif2ace_core.diffusion.orders import centred_rank, halton_rank
 from unif2ace_core.diffusion.samplers import (
     SAMPLERS,
     MaskGit,
@@ -21,7 +23,7 @@ from unif2ace_core.diffusion.samplers import (
     annealed,
     cooled,
     draw_codes,
-    halton_order,
+    fixed_rank,
     highest,
     masks_kept,
     sample,
@@ -233,31 +235,26 @@ def test_show_o_form_of_maskgit_is_an_option() -> None:
     assert not torch.equal(cold[0], cold[1])
 
 
-@pytest.mark.parametrize(
-    "side, total, start",
-    [
-        (16, 4166199, [133, 74, 193, 39, 172, 99, 232, 30, 144, 85, 219, 50, 183, 125, 244, 9]),
-        (8, 64491, [34, 21, 48, 11, 46, 25, 60, 7, 32, 18, 53, 9]),
-    ],
-)
-def test_halton_order_is_the_published_one(side: int, total: int, start: list[int]) -> None:
-    order = halton_order(side, side)
-    assert order[: len(start)].tolist() == start
-    assert int((order * torch.arange(side * side)).sum()) == total
-    assert sorted(order.tolist()) == list(range(side * side))
-    assert sorted(halton_order(3, 7).tolist()) == list(range(21))
-
-
-def test_halton_sampler_reveals_in_that_order() -> None:
+@pytest.mark.parametrize("name, rank", [("halton", halton_rank), ("halton_centred", centred_rank)])
+def test_samplers_with_a_fixed_order_reveal_in_it(name: str, rank: Callable[[int, int], Tensor]) -> None:
     seen: list[list[int]] = []
 
     def spy(x: Tensor) -> Tensor:
         seen.append((x[0] != 3).nonzero()[:, 0].tolist())
         return torch.zeros(1, 64, 3)
 
-    sample("halton", spy, codes=3, positions=64, generators=_generators(0), steps=8)
+    sample(name, spy, codes=3, positions=64, generators=_generators(0), steps=8)
+    order = rank(8, 8).argsort()
+    assert torch.equal(fixed_rank(name, (8, 8)), rank(8, 8))
     for visible in seen:
-        assert visible == sorted(halton_order(8, 8)[: len(visible)].tolist())
+        assert visible == sorted(order[: len(visible)].tolist())
+
+
+def test_samplers_that_choose_where_to_draw_have_no_rank() -> None:
+    assert {name for name in SAMPLERS if fixed_rank(name, (2, 2)) is None} == set(SAMPLERS) - {
+        "halton",
+        "halton_centred",
+    }
 
 
 @pytest.mark.parametrize("steps", [1, 3, 8])
@@ -412,7 +409,7 @@ def test_half_precision_logits_are_accepted() -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"name": "gibbs"}, "maskgit, ancestral, euler, first_hitting, remdm, halton, moment"),
+        ({"name": "gibbs"}, "maskgit, ancestral, euler, first_hitting, remdm, halton, halton_centred, moment"),
         ({"steps": 0}, "at least 1 step"),
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": math.nan}, "temperature"),

@@ -19,6 +19,7 @@ from unif2ace_core.diffusion.schedule import (
     draw_counts,
     exact_mask,
     independent_mask,
+    ordered_mask,
     step_probabilities,
     uniform_law,
 )
@@ -113,6 +114,12 @@ def test_exact_masks_have_the_count_and_no_preferred_position() -> None:
     assert torch.equal(mask.sum(dim=1), counts)
     single = mask[counts == 1].double().mean(dim=0)
     torch.testing.assert_close(single, torch.full((8,), 1 / 8, dtype=torch.float64), rtol=0, atol=0.02)
+
+
+def test_ordered_masks_leave_what_comes_last() -> None:
+    rank = torch.tensor([2, 0, 3, 1])
+    mask = ordered_mask(torch.tensor([0, 1, 3, 4]), rank)
+    assert mask.int().tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 1, 1], [1, 1, 1, 1]]
 
 
 def test_independent_masks_have_the_probability_of_their_row() -> None:

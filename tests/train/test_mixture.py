@@ -13,6 +13,7 @@ import torch
 
 from unif2ace_core.config import ModelConfig
 from unif2ace_core.data.sources import FaceRecord
+from unif2ace_core.diffusion.samplers import fixed_rank
 from unif2ace_core.errors import UserError
 from unif2ace_core.tokens.text import TextTokenizer
 from unif2ace_core.train.encode import EncodedSet
@@ -82,3 +83,29 @@ def test_prompts_keep_to_their_own_budget_but_beside_descriptions(tiny_config: M
     assert budgets == {(100, 40), (110, 110)}
     alike = mixture(tiny_config, MixtureConfig(text_budget=100, long_share=0.0)).plan(2, generator)
     assert alike.budget == alike.prompt_budget == 100
+
+
+@pytest.mark.parametrize("sampler", ["halton", "halton_centred"])
+def test_ordered_rows_are_masked_as_the_sampler_leaves_them(tiny_config: ModelConfig, sampler: str) -> None:
+    settings = MixtureConfig(t2i_share=1.0, ordered_share=1.0, sampler=sampler)
+    drawn = mixture(replace(tiny_config, text_length=120), settings).draw(20, torch.Generator().manual_seed(0))
+    rank = fixed_rank(sampler, tiny_config.grid)
+    assert rank is not None
+    for mask, codes in zip(drawn.masked.mask, drawn.masked.codes, strict=True):
+        assert rank[mask].min() == len(rank) - mask.sum()  # those that come last, and no other
+        assert torch.equal(codes == tiny_config.codes, mask)
+
+
+def test_the_share_of_ordered_rows_leaves_the_number_of_masks_as_it_is(tiny_config: ModelConfig) -> None:
+    def masks(share: float) -> torch.Tensor:
+        settings = MixtureConfig(t2i_share=1.0, ordered_share=share)
+        return mixture(tiny_config, settings).masked(400, torch.Generator().manual_seed(0)).mask
+
+    half, none = masks(0.5), masks(0.0)
+    assert torch.equal(half.sum(1), none.sum(1))
+    assert 0.4 < (half == none).all(1).float().mean() < 0.7  # some masks of few or all codes are alike by chance
+
+
+def test_ordered_rows_need_a_sampler_with_an_order(tiny_config: ModelConfig) -> None:
+    with pytest.raises(UserError, match="maskgit has none; give sampler=halton"):
+        mixture(tiny_config, MixtureConfig(ordered_share=0.5, sampler="maskgit"))

@@ -9,6 +9,7 @@ alpha = 1 - m and c the posterior at a masked position:
     first_hitting   unmask one uniformly random position per call: the law of infinitely many steps in N calls
     remdm           ancestral that also remasks visible codes with probability sigma, so it can repair errors
     halton          reveal as many as maskgit, in a fixed Halton order over the grid, drawn from c
+    halton_centred  the same, with the middle of the grid earlier
     moment          choose positions by Gumbel-top-k, weight sum_v c(v)^(1+1/tau), then draw v ~ c^(1+1/tau)
 
 Random numbers of row b come from generators[b] alone and their number does not depend on other rows, so a
@@ -20,13 +21,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from fractions import Fraction
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from unif2ace_core.diffusion.orders import centred_rank, halton_rank
 from unif2ace_core.diffusion.schedule import CosineSchedule, Schedule
 from unif2ace_core.errors import UserError
 
@@ -136,11 +136,23 @@ class MaskGit(Sampler):
 class Halton(Sampler):
     """As many positions as maskgit, in the Halton order of the grid; temperature scales the logits."""
 
+    def rank(self, rows: int, columns: int) -> Tensor:
+        """When each cell of a grid is drawn, `(rows * columns,)` int64 from 0."""
+        return halton_rank(rows, columns)
+
     def step(self, x: Tensor, logits: Tensor, step: Step, noise: RowNoise) -> Tensor:
         mask = x == step.codes
         drawn, _ = draw_codes(logits, noise.uniform(x.shape[1])[mask], step.temperature)
-        priority = -halton_rank(*step.grid).to(x.device).expand_as(x)[mask].double()
+        priority = -self.rank(*step.grid).to(x.device).expand_as(x)[mask].double()
         return reveal(x, mask, drawn, highest(mask, priority, reveal_counts(mask, step)))
+
+
+@dataclass(frozen=True)
+class HaltonCentred(Halton):
+    """`Halton` in the order of `centred_rank`: guidance in early steps meets the middle of the face."""
+
+    def rank(self, rows: int, columns: int) -> Tensor:
+        return centred_rank(rows, columns)
 
 
 @dataclass(frozen=True)
@@ -241,6 +253,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "first_hitting": FirstHitting,
     "remdm": ReMDM,
     "halton": Halton,
+    "halton_centred": HaltonCentred,
     "moment": Moment,
 }
 
@@ -306,6 +319,12 @@ def with_float64(posterior: Posterior, device: torch.device) -> tuple[Posterior,
     if device.type not in WITHOUT_FLOAT64:
         return posterior, device
     return lambda x: posterior(x.to(device)).cpu(), torch.device("cpu")
+
+
+def fixed_rank(name: str, grid: tuple[int, int]) -> Tensor | None:
+    """When a sampler draws each of the N cells of a grid, `(N,)` int64 from 0; None if that is not fixed."""
+    sampler = build_sampler(name)
+    return sampler.rank(*grid) if isinstance(sampler, Halton) else None
 
 
 def build_sampler(name: str, options: Mapping[str, Any] | None = None) -> Sampler:
@@ -441,7 +460,7 @@ def masks_kept(masked: Tensor, step: Step) -> Tensor:
 
 
 def reveal_counts(mask: Tensor, step: Step) -> Tensor:
-    """How many positions of each row maskgit, halton and moment reveal in this step; `(B, N)` -> `(B,)`."""
+    """How many positions of each row maskgit, both haltons and moment reveal in this step; `(B, N)` -> `(B,)`."""
     masked = mask.sum(dim=1)
     return masked - masks_kept(masked, step)
 
@@ -458,30 +477,3 @@ def annealed(anneal: Anneal, step: Step) -> float:
 def _check_anneal(anneal: str) -> None:
     if anneal not in get_args(Anneal):
         raise UserError(f"unknown annealing {anneal!r}; choose one of: {', '.join(get_args(Anneal))}")
-
-
-@lru_cache(maxsize=32)
-def halton_order(rows: int, columns: int) -> Tensor:
-    """Cells of a grid in 2-D Halton order (bases 2 and 3): `(rows * columns,)` int64, a permutation."""
-    order: dict[int, None] = {}
-    n = 1
-    while len(order) < rows * columns:
-        cell = int(rows * _radical_inverse(n, 2)) * columns + int(columns * _radical_inverse(n, 3))
-        order.setdefault(cell)
-        n += 1
-    return torch.tensor(list(order))
-
-
-@lru_cache(maxsize=32)
-def halton_rank(rows: int, columns: int) -> Tensor:
-    """Rank of each cell in the Halton order, the inverse permutation; `(rows * columns,)` int64."""
-    return halton_order(rows, columns).argsort()
-
-
-def _radical_inverse(n: int, base: int) -> Fraction:
-    """Digits of n in `base` mirrored at the point; exact, so that no cell is missed by rounding."""
-    value, scale = 0, 1
-    while n:
-        n, digit = divmod(n, base)
-        value, scale = value * base + digit, scale * base
-    return Fraction(value, scale)

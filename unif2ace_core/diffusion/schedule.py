@@ -132,6 +132,14 @@ def exact_mask(counts: Tensor, n: int, generator: torch.Generator) -> Tensor:
     return ranks < counts.to(ranks.device)[:, None]
 
 
+def ordered_mask(counts: Tensor, rank: Tensor) -> Tensor:
+    """Mask the counts[b] positions that come last in an order, as a sampler with that order leaves them.
+
+    counts `(B,)`, rank `(n,)` of each position from 0 -> `(B, n)` bool.
+    """
+    return rank >= len(rank) - counts[:, None]
+
+
 def independent_mask(probability: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Mask every position of row b with probability[b], independently; `(B,)` -> `(B, n)` bool."""
     draws = _uniform((probability.shape[0], n), generator)

@@ -21,6 +21,8 @@ from unif2ace_core.data.plain import NAMED, Value, nameable, plain_prompt
 from unif2ace_core.data.questions import describe_question, description
 from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.diffusion.d3diff import MaskedCodes, draw_mask
+from unif2ace_core.diffusion.samplers import fixed_rank
+from unif2ace_core.diffusion.schedule import ordered_mask
 from unif2ace_core.errors import UserError
 from unif2ace_core.model.sequence_moe import exploration_draws
 from unif2ace_core.model.transformer import Features
@@ -52,6 +54,8 @@ class MixtureConfig:
     condition_dropout: float = 0.1  # prompts emptied, for guidance
     expert_dropout: float = 0.1  # rows without CLIP, and rows without face features
     mask_law: str = "arcsine"  # of the number of masked codes
+    ordered_share: float = 0.0  # rows of generation whose codes are masked as the sampler leaves them, last ones first
+    sampler: str = "halton"  # whose order that is
 
 
 @dataclass
@@ -142,6 +146,12 @@ class Mixture:
             raise UserError(
                 "plain_share needs photos to generate with labels of both values; give t2i_sources with some"
             )
+        self.rank = fixed_rank(config.sampler, model.grid) if config.ordered_share else None
+        if config.ordered_share and self.rank is None:
+            raise UserError(
+                f"ordered_share is about a sampler with a fixed order, and {config.sampler} has none; "
+                "give sampler=halton or sampler=halton_centred"
+            )
         self.texts = texts_of(records, config.drawn_share, parse_factors(config.ask_more), asked)
 
     def plan(self, size: int, generator: torch.Generator) -> Plan:
@@ -151,8 +161,7 @@ class Mixture:
         about = [self.value(rng) for _ in range(generated)]
         chosen = [self.drawn(value, rng) for value in about]
         chosen += [rng.choice(self.survey.known) for _ in range(size - generated)]
-        blank = torch.zeros(generated, self.model.positions, dtype=torch.long)
-        masked = draw_mask(blank, generator, law=self.config.mask_law, mask_id=self.model.codes)
+        masked = self.masked(generated, generator)
         views = [rng.randrange(self.data.codes.shape[1]) for _ in chosen]
         seeds = [rng.getrandbits(62) for _ in chosen]
         budget, prompt_budget = self.budgets(rng)
@@ -170,6 +179,16 @@ class Mixture:
             keep=torch.rand(2, size, generator=generator) >= self.config.expert_dropout,
             exploration=exploration_draws(self.model, size, generator),
         )
+
+    def masked(self, rows: int, generator: torch.Generator) -> MaskedCodes:
+        """Masks of generation rows (B,); their codes are blank."""
+        blank = torch.zeros(rows, self.model.positions, dtype=torch.long)
+        masked = draw_mask(blank, generator, law=self.config.mask_law, mask_id=self.model.codes)
+        if self.rank is None:
+            return masked
+        ordered = torch.rand(rows, generator=generator) < self.config.ordered_share
+        mask = torch.where(ordered[:, None], ordered_mask(masked.mask.sum(1), self.rank), masked.mask)
+        return replace(masked, codes=blank.masked_fill(mask, self.model.codes), mask=mask)
 
     def budgets(self, rng: random.Random) -> tuple[int, int]:
         """Text tokens of a step's understanding rows and of its generation rows."""

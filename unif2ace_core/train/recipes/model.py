@@ -93,6 +93,7 @@ class ModelTrainConfig(TrainConfig):
     condition_dropout: float = 0.1  # captions emptied
     expert_dropout: float = 0.1  # rows without CLIP or face features
     mask_law: str = "arcsine"  # of the number of masked codes
+    ordered_share: float = 0.0  # rows of generation whose masks are those that the exported sampler leaves on its way
     alpha: float = 0.01  # of D3Diff's score term
     mode: str = "normalized"  # of D3Diff
     terms: str = "both"  # of D3Diff
@@ -120,8 +121,8 @@ class ModelTrainConfig(TrainConfig):
         for name, known in words.items():
             check_choice(self, name, known)
         shares = ("t2i_share", "drawn_share", "plain_share", "long_share", "condition_dropout", "expert_dropout")
-        check_range(self, (*shares, "start_share", "explore_start", "explore_end", "describe_sure"), 0, 1)
-        check_range(self, ("guidance_rescale", "cooling"), 0, 1)
+        check_range(self, (*shares, "ordered_share", "start_share", "explore_start", "explore_end"), 0, 1)
+        check_range(self, ("describe_sure", "guidance_rescale", "cooling"), 0, 1)
         check_range(self, ("text_budget", "sampling_steps", "eval_rows"), 1)
         check_range(self, ("alpha", "temperature", "t2i_rarity", "prompt_budget"), 0)
         parse_factors(self.ask_more)
@@ -272,6 +273,8 @@ class ModelTask:
             prompt_budget=config.prompt_budget,
             long_share=config.long_share,
             mask_law=config.mask_law,
+            ordered_share=config.ordered_share,
+            sampler=generation_defaults(config).sampler,
             condition_dropout=config.condition_dropout,
             expert_dropout=config.expert_dropout,
         )
@@ -288,9 +291,8 @@ class ModelTask:
         self.read_anew(data, train, seen)
         sure, asked = self.read_labels(clip, train, seen)
         self.mixture = Mixture(train, seen, self.tokenizer, self.model.config, mixture, sure, asked)
-        fixed = replace(
-            mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0, plain_share=0.0, t2i_rarity=0.0
-        )
+        fixed = replace(mixture, condition_dropout=0.0, expert_dropout=0.0, long_share=0.0, plain_share=0.0)
+        fixed = replace(fixed, t2i_rarity=0.0, ordered_share=0.0)
         self.held_out = Mixture(held_out, self.encode(data, held_out), self.tokenizer, self.model.config, fixed)
         self.objective = ObjectiveConfig(
             config.alpha, config.mode, config.terms, config.mmu_weight, config.balance_t2i, config.balance_mmu
