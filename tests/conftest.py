@@ -28,6 +28,11 @@ settings.register_profile("suite", deadline=None)  # how long an example takes s
 settings.load_profile("suite")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the whole suite; none for files that were named, which start sooner and may print."""
+    return 2 if config.args_source == pytest.Config.ArgsSource.TESTPATHS else 0
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of labelled face photos, which a plain clone does not have."""

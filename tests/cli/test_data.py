@@ -84,7 +84,8 @@ def test_the_documented_launch_line_starts_processes_that_share_the_work(
         "import os, pathlib, sys\nfrom unif2ace_cli.app import main\n"
         "pathlib.Path('rank' + os.environ['RANK']).touch()\nsys.exit(main(sys.argv[1:]))\n"
     )
-    line = [str(launcher), "launch", "--multi_gpu", "--num_processes", "2", "work.py", "data", "caption", raw, "-o"]
+    line = [str(launcher), "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]  # any free port
+    line += ["work.py", "data", "caption", raw, "-o"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     subprocess.run([*line, "two"], check=True, capture_output=True, timeout=120, env=environment)
     assert Path("rank0").exists() and Path("rank1").exists()
