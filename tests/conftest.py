@@ -28,9 +28,13 @@ settings.register_profile("suite", deadline=None)  # how long an example takes s
 settings.load_profile("suite")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two processes for the whole suite; none for files that were named, which start sooner and may print."""
-    return 2 if config.args_source == pytest.Config.ArgsSource.TESTPATHS else 0
+    """Two processes for the whole suite; none where tests are chosen or may print: they start sooner, and show it."""
+    option, here = config.option, Path(__file__).parent
+    whole = all((config.invocation_params.dir / argument).resolve() == here for argument in config.args)
+    alone = option.keyword or option.trace or option.capture == "no" or getattr(option, "benchmark_only", False)
+    return 2 if whole and not alone else 0
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,11 @@
-"""The README's commands, word for word and in order, in an empty folder with made-up photos as its data."""
+"""The README's commands, word for word, in an empty folder with made-up photos as its data.
+
+Those that make data and train run in order, and beside them, in order, the others.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -65,8 +69,9 @@ def test_the_commands_of_the_readme_run(shell: tuple[Path, dict[str, str]]) -> N
     using = [script for script in scripts if script not in learning]
     assert learning and using
     with ThreadPoolExecutor(2) as pool:  # neither needs what the other writes
-        for chain in [pool.submit(run_in_order, chain, *shell) for chain in (learning, using)]:
-            chain.result()
+        chains = [pool.submit(run_in_order, chain, *shell) for chain in (learning, using)]
+    failed = [str(found) for chain in chains if (found := chain.exception())]
+    assert not failed, "\n".join(failed)
     folder, _ = shell
     assert (folder / "face.png").exists() and (folder / "mini-int8" / "model.safetensors").exists()
 
@@ -88,6 +93,11 @@ def test_the_first_commands_are_install_and_test() -> None:
 def test_every_file_the_readme_names_exists(embedded: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_the_sampler_that_the_readme_calls_the_default_is_the_models_own(embedded: Path) -> None:
+    sampler = json.loads((embedded / "config.json").read_text())["generation"]["sampler"]
+    assert f"(now {sampler} is the default," in README and f"Its sampler is `{sampler}`" in README
 
 
 def test_ci_runs_the_readme_test_command() -> None:

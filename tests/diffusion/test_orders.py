@@ -31,6 +31,21 @@ def test_centred_ranks_are_a_permutation(grid: tuple[int, int]) -> None:
     assert sorted(centred_rank(*grid).tolist()) == list(range(grid[0] * grid[1]))
 
 
+@pytest.mark.parametrize(
+    "grid, total, start",
+    [
+        ((16, 16), 4024438, [133, 183, 136, 166, 104, 154, 85, 186, 118, 74, 198, 172]),
+        ((8, 8), 62181, [34, 21, 43, 46, 18, 25, 53, 11, 28, 48, 60, 30]),
+        ((6, 10), 51592, [33, 37, 16, 22, 41, 44, 47, 55, 13, 25, 4, 11]),
+    ],
+)
+def test_centred_orders_stay_as_they_are(grid: tuple[int, int], total: int, start: list[int]) -> None:
+    """Another order would give other pictures for the same seed."""
+    order = centred_rank(*grid).argsort()
+    assert order[: len(start)].tolist() == start
+    assert int((order * torch.arange(len(order))).sum()) == total
+
+
 def test_the_middle_comes_earlier_and_each_half_still_covers_the_grid() -> None:
     rank, plain = centred_rank(8, 8).view(8, 8), halton_rank(8, 8).view(8, 8).double()
     middle = torch.zeros(8, 8, dtype=torch.bool)

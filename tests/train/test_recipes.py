@@ -8,6 +8,7 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch
 from unif2ace_core.config import PRESETS, ModelConfig
 from unif2ace_core.data.labels import label_matrix
 from unif2ace_core.data.sources import FaceRecord, read_records
+from unif2ace_core.diffusion.samplers import fixed_rank
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import ATTRIBUTE_LOGITS, ClipConfig, ClipEncoder
 from unif2ace_core.experts.face import FaceConfig, FaceEncoder
@@ -95,6 +97,24 @@ def test_a_codec_of_fourteen_bits_makes_a_model_that_learns_its_codes(
     loss.backward()
     assert task.model.head_bits.weight.grad is not None and len(task.model.head_bits.weight.grad) == 14
     assert task.model.config.codes == 2**14 and loss.isfinite()
+
+
+def test_masks_in_order_follow_the_sampler_of_the_settings_and_held_out_ones_none(
+    made_up_faces: Path, exports: Path
+) -> None:
+    parts = {name: str(exports) for name in ("codec", "clip", "face")}
+    settings = ModelTrainConfig(batch_size=4, sampler="halton_centred", ordered_share=1.0, **parts)
+    task = ModelTask(settings, made_up_faces)
+    masked = task.batch(0, step_part(0, 0, 0, 1)).masked.mask
+    rank = fixed_rank("halton_centred", (8, 8))
+    assert rank is not None and all(rank[mask].min() == len(rank) - mask.sum() for mask in masked)
+    assert task.held_out.rank is None
+
+
+@pytest.mark.parametrize("settings", [{}, {"sampler": "maskgit"}, {"sampler": "halton", "t2i_share": 0.0}])
+def test_masks_in_order_need_pictures_and_an_order(settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="give sampler=halton or"):
+        ModelTrainConfig(ordered_share=0.5, **settings)
 
 
 @pytest.mark.parametrize("recipe", ["codec", "clip", "locate", "model"])

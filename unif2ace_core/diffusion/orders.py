@@ -17,7 +17,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-PULL = 0.5  # share of the whole order that the middle comes earlier than the rim
 MIDDLE = (0.5625, 0.5)  # height and width at which a face has it whose eyes are at 0.48 of the height: its nose
 
 
@@ -41,14 +40,14 @@ def halton_rank(rows: int, columns: int) -> Tensor:
 
 @lru_cache(maxsize=32)
 def centred_rank(rows: int, columns: int) -> Tensor:
-    """Rank of each cell by its Halton rank / cells + PULL * distance, `(rows * columns,)` int64, a permutation.
+    """Rank of each cell by its Halton rank / cells + distance from MIDDLE, `(rows * columns,)` int64, a permutation.
 
-    The distance is twice that from MIDDLE in shares of the grid's sides, the longer of the two in rows and columns.
+    The distance is in shares of the grid's sides, the longer of the two in rows and columns.
     """
     centres = [(torch.arange(side, dtype=torch.float64) + 0.5) / side for side in (rows, columns)]
-    apart = [2 * (place - middle).abs() for place, middle in zip(centres, MIDDLE, strict=True)]
+    apart = [(place - middle).abs() for place, middle in zip(centres, MIDDLE, strict=True)]
     distance = torch.maximum(apart[0][:, None], apart[1]).flatten()
-    late = halton_rank(rows, columns) / (rows * columns) + PULL * distance
+    late = halton_rank(rows, columns).double() / (rows * columns) + distance
     return late.argsort(stable=True).argsort()
 
 

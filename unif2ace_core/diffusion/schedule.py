@@ -135,9 +135,10 @@ def exact_mask(counts: Tensor, n: int, generator: torch.Generator) -> Tensor:
 def ordered_mask(counts: Tensor, rank: Tensor) -> Tensor:
     """Mask the counts[b] positions that come last in an order, as a sampler with that order leaves them.
 
+    Subsets are not equally likely then, so no weight makes the loss a likelihood bound.
     counts `(B,)`, rank `(n,)` of each position from 0 -> `(B, n)` bool.
     """
-    return rank >= len(rank) - counts[:, None]
+    return rank.to(counts.device) >= len(rank) - counts[:, None]
 
 
 def independent_mask(probability: Tensor, n: int, generator: torch.Generator) -> Tensor:

@@ -54,7 +54,7 @@ class MixtureConfig:
     condition_dropout: float = 0.1  # prompts emptied, for guidance
     expert_dropout: float = 0.1  # rows without CLIP, and rows without face features
     mask_law: str = "arcsine"  # of the number of masked codes
-    ordered_share: float = 0.0  # rows of generation whose codes are masked as the sampler leaves them, last ones first
+    ordered_share: float = 0.0  # rows of generation that mask the last codes of the sampler's order, not any
     sampler: str = "halton"  # whose order that is
 
 
@@ -150,7 +150,7 @@ class Mixture:
         if config.ordered_share and self.rank is None:
             raise UserError(
                 f"ordered_share is about a sampler with a fixed order, and {config.sampler} has none; "
-                "give sampler=halton or sampler=halton_centred"
+                "give sampler=halton or sampler=halton_centred, or leave ordered_share out"
             )
         self.texts = texts_of(records, config.drawn_share, parse_factors(config.ask_more), asked)
 
@@ -181,7 +181,7 @@ class Mixture:
         )
 
     def masked(self, rows: int, generator: torch.Generator) -> MaskedCodes:
-        """Masks of generation rows (B,); their codes are blank."""
+        """Masks of generation rows (B,); their codes are blank. Losses of ordered ones are no bound: `ordered_mask`."""
         blank = torch.zeros(rows, self.model.positions, dtype=torch.long)
         masked = draw_mask(blank, generator, law=self.config.mask_law, mask_id=self.model.codes)
         if self.rank is None:

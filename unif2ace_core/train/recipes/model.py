@@ -25,7 +25,7 @@ from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.data.wordings import ASKED
 from unif2ace_core.diffusion.d3diff import MODES, TERMS
 from unif2ace_core.diffusion.guidance import parse_schedule
-from unif2ace_core.diffusion.samplers import SAMPLERS
+from unif2ace_core.diffusion.samplers import SAMPLERS, fixed_rank
 from unif2ace_core.diffusion.schedule import COUNT_LAWS
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import clip_width, read_clip_config
@@ -93,7 +93,7 @@ class ModelTrainConfig(TrainConfig):
     condition_dropout: float = 0.1  # captions emptied
     expert_dropout: float = 0.1  # rows without CLIP or face features
     mask_law: str = "arcsine"  # of the number of masked codes
-    ordered_share: float = 0.0  # rows of generation whose masks are those that the exported sampler leaves on its way
+    ordered_share: float = 0.0  # rows of generation that mask the last codes of the order of sampler=, not any
     alpha: float = 0.01  # of D3Diff's score term
     mode: str = "normalized"  # of D3Diff
     terms: str = "both"  # of D3Diff
@@ -140,6 +140,13 @@ class ModelTrainConfig(TrainConfig):
             raise UserError("start_share leaves experts as they have learned; leave it or train_experts out")
         if self.plain_share and not self.t2i_share:
             raise UserError("plain_share is about pictures, and t2i_share=0 leaves them out; leave plain_share out too")
+        if self.ordered_share and not (
+            self.t2i_share and self.sampler and fixed_rank(self.sampler, (1, 1)) is not None
+        ):
+            raise UserError(
+                "ordered_share masks pictures in a sampler's order; give sampler=halton or sampler=halton_centred, and "
+                "t2i_share above 0, or leave ordered_share out"
+            )
         if self.describe_sure and not self.long_share:
             raise UserError(
                 "describe_sure is about descriptions, and long_share=0 leaves them out; give long_share=0.2"
@@ -274,7 +281,7 @@ class ModelTask:
             long_share=config.long_share,
             mask_law=config.mask_law,
             ordered_share=config.ordered_share,
-            sampler=generation_defaults(config).sampler,
+            sampler=config.sampler or MixtureConfig.sampler,
             condition_dropout=config.condition_dropout,
             expert_dropout=config.expert_dropout,
         )
