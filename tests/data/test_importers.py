@@ -492,9 +492,15 @@ def test_an_index_row_stays_small(tmp_path: Path) -> None:
             archive.writestr(f"img/{n:06}.jpg", b"")
     lines = [f"{n:06}.jpg " + " ".join(["-1", "1"] * 20) for n in range(count)]
     (tmp_path / "list_attr_celeba.txt").write_text("\n".join([str(count), " ".join(columns), *lines]))
-    importer = open_importer("celeba", tmp_path)
-    tracemalloc.start()
-    rows = importer.rows()
-    size, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(rows) == count and peak / count < 1200 and size / count < 900  # 200,000 rows: below 240 MB
+    sizes, peaks = [], []
+    for _ in range(3):  # what other threads of the process allocate is traced too
+        importer = open_importer("celeba", tmp_path)
+        tracemalloc.start()
+        rows = importer.rows()
+        size, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(rows) == count
+        sizes.append(size)
+        peaks.append(peak)
+        del rows
+    assert min(peaks) / count < 1200 and min(sizes) / count < 900  # 200,000 rows: below 240 MB
