@@ -98,6 +98,17 @@ def check_labels(records: Sequence[FaceRecord], config: MixtureConfig) -> None:
         raise UserError(f"no {records[0].split} photo has labels to ask about; add label columns or set t2i_share=1")
 
 
+def rank_of(sampler: str, grid: tuple[int, int]) -> Tensor:
+    """When the sampler of `ordered_share` draws each of the N cells of a grid, `(N,)`; `UserError` if in no order."""
+    rank = fixed_rank(sampler, grid)
+    if rank is None:
+        raise UserError(
+            f"ordered_share is about a sampler with a fixed order, and {sampler} has none; "
+            "give sampler=halton or sampler=halton_centred, or leave ordered_share out"
+        )
+    return rank
+
+
 @dataclass(frozen=True)
 class Survey:
     """What rows serve for."""
@@ -146,12 +157,7 @@ class Mixture:
             raise UserError(
                 "plain_share needs photos to generate with labels of both values; give t2i_sources with some"
             )
-        self.rank = fixed_rank(config.sampler, model.grid) if config.ordered_share else None
-        if config.ordered_share and self.rank is None:
-            raise UserError(
-                f"ordered_share is about a sampler with a fixed order, and {config.sampler} has none; "
-                "give sampler=halton or sampler=halton_centred, or leave ordered_share out"
-            )
+        self.rank = rank_of(config.sampler, model.grid) if config.ordered_share else None
         self.texts = texts_of(records, config.drawn_share, parse_factors(config.ask_more), asked)
 
     def plan(self, size: int, generator: torch.Generator) -> Plan:

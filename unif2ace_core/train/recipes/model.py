@@ -25,7 +25,7 @@ from unif2ace_core.data.sources import FaceRecord
 from unif2ace_core.data.wordings import ASKED
 from unif2ace_core.diffusion.d3diff import MODES, TERMS
 from unif2ace_core.diffusion.guidance import parse_schedule
-from unif2ace_core.diffusion.samplers import SAMPLERS, fixed_rank
+from unif2ace_core.diffusion.samplers import SAMPLERS
 from unif2ace_core.diffusion.schedule import COUNT_LAWS
 from unif2ace_core.errors import UserError
 from unif2ace_core.experts.clip import clip_width, read_clip_config
@@ -38,7 +38,7 @@ from unif2ace_core.train.estimate import Setup, estimate, padded_length, rows_th
 from unif2ace_core.train.estimate import sizes as parameter_sizes
 from unif2ace_core.train.learners import load_learners
 from unif2ace_core.train.loop import in_bf16
-from unif2ace_core.train.mixture import MixedBatch, Mixture, MixtureConfig, check_labels
+from unif2ace_core.train.mixture import MixedBatch, Mixture, MixtureConfig, check_labels, rank_of
 from unif2ace_core.train.objectives import ObjectiveConfig, joint_loss
 from unif2ace_core.train.options import TrainConfig, as_path, check_choice, check_range, with_overrides
 from unif2ace_core.train.processes import Part, device_of, moved
@@ -140,13 +140,13 @@ class ModelTrainConfig(TrainConfig):
             raise UserError("start_share leaves experts as they have learned; leave it or train_experts out")
         if self.plain_share and not self.t2i_share:
             raise UserError("plain_share is about pictures, and t2i_share=0 leaves them out; leave plain_share out too")
-        if self.ordered_share and not (
-            self.t2i_share and self.sampler and fixed_rank(self.sampler, (1, 1)) is not None
-        ):
+        if self.ordered_share and not (self.t2i_share and self.sampler):
             raise UserError(
                 "ordered_share masks pictures in a sampler's order; give sampler=halton or sampler=halton_centred, and "
                 "t2i_share above 0, or leave ordered_share out"
             )
+        if self.ordered_share and self.sampler:
+            rank_of(self.sampler, (1, 1))  # refuses one without an order before anything is read
         if self.describe_sure and not self.long_share:
             raise UserError(
                 "describe_sure is about descriptions, and long_share=0 leaves them out; give long_share=0.2"
